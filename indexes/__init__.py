@@ -1,0 +1,1 @@
+"""Where an item is found: shards, segments, columns, checkpoints.  Knows no Kafka."""

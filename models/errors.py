@@ -1,0 +1,40 @@
+"""The four errors, named by what happens next.
+
+    KindredError
+    ├── BadEvent       the event can never be used: dead letter, go on
+    ├── BadRequest     the caller's mistake: an error reply, go on
+    ├── Unavailable    may work later: try again with backoff, then dead letter
+    └── CorruptIndex   a file of ours is not what it was: drop it, rebuild from the topics
+
+Anything else that is raised is a bug: the event is set aside with its traceback and the worker stops.
+Every message says what was expected and what came.
+"""
+
+from __future__ import annotations
+
+
+class KindredError(Exception):
+    """Base of the errors that Kindred expects and knows how to go on from."""
+
+
+class BadEvent(KindredError):
+    """An event that no retry can mend.  It becomes a dead letter."""
+
+
+class BadRequest(KindredError):
+    """A request that cannot be answered as asked.
+
+    `status` is what the reply carries: 400 not understood, 404 unknown item or index, 422 image cannot be used.
+    """
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Unavailable(KindredError):
+    """Something outside did not answer; asking again later may help."""
+
+
+class CorruptIndex(KindredError):
+    """An index file is damaged or does not belong here.  It is dropped and rebuilt."""

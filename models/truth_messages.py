@@ -1,0 +1,142 @@
+"""The messages of the truths: what stands on `item-records`, `item-stocks`, `item-embeddings`, `catalog-statistics`.
+
+Everything Kindred knows can be rebuilt from these four compacted topics; the last message of a key wins.
+Each is one JSON object, written with orjson and read with msgspec.  Easy to get wrong:
+
+* `writer` is the *last* key of every message, so that a reader can tell its own messages by their last bytes alone.
+* A delete is two messages: first one with `gone` (it has a count, so a late writer can be told apart), then null.
+* `record` is kept as the bytes that came; parse it only where its attributes are needed.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import orjson
+
+
+class Written(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):
+    """When a message was written, in the order of its writers: `[epoch, count]`, compared from left to right.
+
+    `epoch` counts up with every new owner of a partition, `count` with every message of that owner.
+    """
+
+    epoch: int = 0
+    count: int = 0
+
+
+class Facts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What the flags need of a record, derived once."""
+
+    sale: bool = False
+    """On sale whenever the sale's window is open."""
+    discount: float = 0.0
+    """Share of the old price that is saved, 0..1."""
+    sale_from: int | None = None
+    """Unix ms, inclusive."""
+    sale_until: int | None = None
+    """Unix ms, exclusive."""
+    in_stock: bool | None = None
+    low_stock_at: float | None = None
+    group: str | None = None
+
+
+class ItemRecord(msgspec.Struct, frozen=True):
+    """A message of `item-records`."""
+
+    record: msgspec.Raw
+    """The record as it came, a JSON object with `objectID`; `{}` when `gone`."""
+    facts: Facts
+    images: tuple[str, ...]
+    """Image links, in the record's order, each once."""
+    image_version: int
+    """Counts up whenever `images` changes, also over a delete."""
+    at: int
+    """Unix ms of the catalog event."""
+    written: Written
+    gone: bool = False
+    writer: str = ""
+
+
+class ItemStock(msgspec.Struct, frozen=True, gc=False):
+    """A message of `item-stocks`.  `quantity` is None when the level is not known any more."""
+
+    quantity: float | None
+    at: int
+    """Unix ms at which the level held."""
+    written: Written
+    writer: str = ""
+
+
+class ImageEmbedding(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One image of an item: its vector, or the reason why it has none."""
+
+    link: str
+    digest: str | None = None
+    """BLAKE2b-128 of the bytes, hexadecimal."""
+    vector: str | None = None
+    """Unit length, little-endian float16[D], base64."""
+    error: str | None = None
+    """Why there is no vector, for people."""
+    attempt: int = 0
+    """How often a host that did not answer has been asked."""
+    retry_at: int | None = None
+    """Unix ms of the next attempt; None with an error: given up."""
+
+
+class ItemEmbedding(msgspec.Struct, frozen=True):
+    """A message of `item-embeddings`: all images of an item."""
+
+    image_version: int
+    model: str
+    images: tuple[ImageEmbedding, ...]
+    writer: str = ""
+
+
+class ImageRequest(msgspec.Struct, frozen=True):
+    """A message of the internal `image-changes`: these images, and no others, are what the item has now.
+
+    An image with a vector is known already and is only carried over; the others are fetched and embedded.
+    `gone`: the item was deleted, its embedding is to be deleted.
+    """
+
+    image_version: int
+    images: tuple[ImageEmbedding, ...]
+    gone: bool = False
+    at: int = 0
+    """Unix ms of the event that asked."""
+    writer: str = ""
+
+
+class CatalogStatistics(msgspec.Struct, frozen=True):
+    """A message of `catalog-statistics`: what is fitted on the catalog as a whole."""
+
+    version: int
+    model: str
+    count: int
+    """How many vectors the mean was fitted on."""
+    mean: str
+    """Mean of the unit vectors, little-endian float32[D], base64."""
+    at: int
+    written: Written = Written()
+    writer: str = ""
+
+
+read_item_record = msgspec.json.Decoder(ItemRecord).decode
+read_item_stock = msgspec.json.Decoder(ItemStock).decode
+read_item_embedding = msgspec.json.Decoder(ItemEmbedding).decode
+read_image_request = msgspec.json.Decoder(ImageRequest).decode
+read_catalog_statistics = msgspec.json.Decoder(CatalogStatistics).decode
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, msgspec.Raw):
+        return orjson.Fragment(bytes(value))
+    return msgspec.to_builtins(value, builtin_types=(msgspec.Raw,))
+
+
+def write_message(message: ItemRecord | ItemStock | ItemEmbedding | ImageRequest | CatalogStatistics) -> bytes:
+    """The message's JSON; fields in the order of the class, so `writer` is last."""
+    if isinstance(message, ItemRecord):
+        fields = {name: getattr(message, name) for name in message.__struct_fields__}
+        return orjson.dumps(fields, default=_plain)
+    return orjson.dumps(message, default=_plain)
