@@ -1,0 +1,119 @@
+"""How clients of ours reach the broker: one place that makes consumers, producers and admin clients.
+
+The embedded broker wants other waits than a real one (it does not wake a waiting fetch), so its settings live here too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+log = logging.getLogger(__name__)
+
+REQUEST_BYTES_MAX = 4_000_000
+BATCH_BYTES_MAX = 900_000
+"""Of one produced batch: below the broker's default limit of a message, 1 MB."""
+
+Client = TypeVar("Client")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Bootstrap servers and what every client has in common."""
+
+    broker: str
+    embedded: bool = False
+    session_timeout_s: float = 10.0
+    heartbeat_s: float = 3.0
+    client_id: str = "kindred"
+
+    def consumer(self, group: str | None = None, **more: Any) -> AIOKafkaConsumer:
+        """A consumer that commits only what it is told to; with `group` it uses the Range assignor.
+
+        Range puts partition n of all subscribed topics on the same member.
+        """
+        session_s = 4.0 if self.embedded else self.session_timeout_s
+        settings: dict[str, Any] = {
+            "bootstrap_servers": self.broker,
+            "client_id": self.client_id,
+            "group_id": group,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",
+            "partition_assignment_strategy": (RangePartitionAssignor,),
+            "session_timeout_ms": int(session_s * 1000),
+            "heartbeat_interval_ms": int(min(self.heartbeat_s, session_s / 4) * 1000),
+            "rebalance_timeout_ms": int(max(session_s, 10.0) * 1000),
+            "fetch_max_wait_ms": 10 if self.embedded else 500,
+            "max_partition_fetch_bytes": REQUEST_BYTES_MAX,
+            "retry_backoff_ms": 100,
+            "metadata_max_age_ms": 30_000,
+        }
+        return AIOKafkaConsumer(**(settings | more))
+
+    def producer(self, **more: Any) -> AIOKafkaProducer:
+        """A producer that waits for all replicas and sends at once (linger costs more than its name says)."""
+        settings: dict[str, Any] = {
+            "bootstrap_servers": self.broker,
+            "client_id": self.client_id,
+            "acks": "all",
+            "linger_ms": 0,
+            "max_batch_size": BATCH_BYTES_MAX,
+            "max_request_size": REQUEST_BYTES_MAX,
+            "retry_backoff_ms": 100,
+            "metadata_max_age_ms": 30_000,
+        }
+        return AIOKafkaProducer(**(settings | more))
+
+    def admin(self) -> AIOKafkaAdminClient:
+        """An admin client; it must be started and closed by the caller."""
+        return AIOKafkaAdminClient(bootstrap_servers=self.broker, client_id=self.client_id)
+
+    async def started(self, make: Callable[[], Client], what: str) -> Client:
+        """A client made and started as soon as the broker is there; asks again with backoff, for as long as it takes.
+
+        One log line when the broker is missed and one when it is back, none in between.
+        """
+        delay_s, missed = 0.1, False
+        while True:
+            client = make()
+            try:
+                await client.start()  # type: ignore[attr-defined]
+            except (KafkaConnectionError, KafkaError, OSError) as error:
+                await self._close(client)
+                if not missed:
+                    log.warning("%s: the broker %s does not answer (%s); asking again", what, self.broker, error)
+                    missed = True
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 2.0)
+            except BaseException:
+                await self._close(client)
+                raise
+            else:
+                if missed:
+                    log.warning("%s: the broker %s answers again", what, self.broker)
+                return client
+
+    @staticmethod
+    async def _close(client: Any) -> None:
+        stop: Callable[[], Awaitable[None]] = getattr(client, "stop", None) or client.close
+        try:
+            await stop()
+        except Exception as error:
+            log.debug("a client that had not started did not close: %r", error)
+
+
+async def cluster_id(connection: Connection) -> str:
+    """Id of the cluster, which tells a checkpoint of another cluster apart."""
+    admin = await connection.started(connection.admin, "cluster id")
+    try:
+        return str((await admin.describe_cluster()).get("cluster_id") or "embedded")
+    finally:
+        await admin.close()
