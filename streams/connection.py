@@ -117,3 +117,8 @@ async def cluster_id(connection: Connection) -> str:
         return str((await admin.describe_cluster()).get("cluster_id") or "embedded")
     finally:
         await admin.close()
+
+
+async def is_embedded(broker: str) -> bool:
+    """Whether the broker is `kindred broker` or the demo's: librdkafka's mock cluster says so in its cluster id."""
+    return (await cluster_id(Connection(broker))).startswith("mockCluster")
