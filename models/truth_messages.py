@@ -10,6 +10,8 @@ Each is one JSON object, written with orjson and read with msgspec.  Easy to get
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 import orjson
 
@@ -47,7 +49,7 @@ class ItemRecord(msgspec.Struct, frozen=True):
     """The record as it came, a JSON object with `objectID`; `{}` when `gone`."""
     facts: Facts
     images: tuple[str, ...]
-    """Image links, in the record's order, each once."""
+    """Names of its images (`image_name` of their links), in the record's order, each once."""
     image_version: int
     """Counts up whenever `images` changes, also over a delete."""
     at: int
@@ -71,6 +73,7 @@ class ImageEmbedding(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One image of an item: its vector, or the reason why it has none."""
 
     link: str
+    """Its name (`image_name`); in a request to fetch it, the link itself."""
     digest: str | None = None
     """BLAKE2b-128 of the bytes, hexadecimal."""
     vector: str | None = None
@@ -101,10 +104,11 @@ class ImageRequest(msgspec.Struct, frozen=True):
 
     image_version: int
     images: tuple[ImageEmbedding, ...]
+    model: str = ""
+    """Model of the vectors that are carried over."""
     gone: bool = False
     at: int = 0
     """Unix ms of the event that asked."""
-    writer: str = ""
 
 
 class CatalogStatistics(msgspec.Struct, frozen=True):
@@ -119,6 +123,13 @@ class CatalogStatistics(msgspec.Struct, frozen=True):
     at: int
     written: Written = Written()
     writer: str = ""
+
+
+def image_name(link: str) -> str:
+    """What an image is called on the truths and in answers: its link, or the digest of a `data:` link."""
+    if not link.startswith("data:"):
+        return link
+    return "data:" + hashlib.blake2b(link.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 read_item_record = msgspec.json.Decoder(ItemRecord).decode

@@ -1,0 +1,267 @@
+"""What each item of one partition is now: events in, messages out.  Pure: told the time, knows no Kafka.
+
+1. Events change the state of an item and mark it: which images to ask for, which truths to write, which alerts to send.
+2. `take` turns the marks into messages, one for an item however many events it had, in the order of their delivery:
+   image requests and alerts first, truths last.  So whatever stands in the truths has been asked for and told: an event
+   that comes again after a crash finds either all of its effects or none of them in the truths.
+3. The state is recovered from the truths before the first event (`tracker_recovery.py`, which also reads what a former
+   owner of the partition still writes to them).
+
+Which of two messages is newer is told by `written`, except for levels of stock: there the newest `at` wins.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec.structs import replace
+
+from models.change_events import CatalogChange
+from models.record import AttributeNames, Record, RecordLimits, canonical, parse_record
+from models.stock import Flags, Level, alerts, flags, next_turn_ms
+from models.truth_messages import (
+    Facts,
+    ImageEmbedding,
+    ImageRequest,
+    ItemEmbedding,
+    ItemRecord,
+    ItemStock,
+    Written,
+    image_name,
+)
+
+
+class Alert(msgspec.Struct, frozen=True, gc=False):
+    """A message of `item-alerts`."""
+
+    objectID: str  # noqa: N815  (the name that clients of Algolia know)
+    alert: str
+    at: int
+
+
+@dataclass
+class Effects:
+    """Messages of one round, by item; None is a tombstone."""
+
+    image_requests: list[tuple[str, ImageRequest]] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+    records: list[tuple[str, ItemRecord | None]] = field(default_factory=list)
+    stocks: list[tuple[str, ItemStock]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.image_requests or self.alerts or self.records or self.stocks)
+
+
+class ItemState:
+    """What is known of one item."""
+
+    __slots__ = ("embedding", "flags", "level", "record", "stock_written", "turn_ms")
+
+    def __init__(self) -> None:
+        self.record: ItemRecord | None = None
+        self.level: Level | None = None
+        self.stock_written = Written()
+        self.embedding: ItemEmbedding | None = None
+        """The best that was ever seen for the images it has now, not necessarily the last on the topic."""
+        self.flags: Flags | None = None
+        """As they were last told."""
+        self.turn_ms: int | None = None
+        """Unix ms at which time alone changes the flags."""
+
+
+class Tracker:
+    """The items of one partition, as long as this process owns it."""
+
+    def __init__(self, writer: str, names: AttributeNames, limits: RecordLimits, low_stock_at: float) -> None:
+        self.writer = writer
+        self.names = names
+        self.limits = limits
+        self.low_stock_at = low_stock_at
+        self.items: dict[str, ItemState] = {}
+        self.epoch = 0
+        """First part of `written`: higher than that of every former owner."""
+        self.records_due: dict[str, None] = {}
+        self.stocks_due: dict[str, None] = {}
+        self.deletes_due: dict[str, ItemRecord] = {}
+        self.requests_due: dict[str, ImageRequest] = {}
+        self._count = 0
+        self._before: dict[str, Flags | None] = {}
+        self._turns: list[tuple[int, str]] = []
+        self._retries: list[tuple[int, str]] = []
+
+    # Events.
+
+    def catalog(self, change: CatalogChange, at_ms: int, now_ms: int) -> None:
+        """A catalog change; raises BadEvent, and then has changed nothing."""
+        if change.attributes is None:
+            self._delete(change.item_id, at_ms)
+            return
+        state = self.items.get(change.item_id)
+        known = state.record if state else None
+        attributes = change.attributes
+        if change.unavailable and known:
+            old = msgspec.json.decode(known.record)
+            attributes = attributes | {name: old[name] for name in change.unavailable if name in old}
+        record = parse_record(change.item_id, attributes, self.names, self.limits)
+        if state is None:
+            state = self.items[change.item_id] = ItemState()
+        self._keep_record(state, record, at_ms)
+        if record.stock is not None:
+            self.stock(change.item_id, Level(record.stock, at_ms))
+        self.schedule_turn(change.item_id, state, now_ms)
+
+    def _keep_record(self, state: ItemState, record: Record, at_ms: int) -> None:
+        known, body = state.record, canonical(record.attributes)
+        names = tuple(image_name(link) for link in record.images)
+        if known and bytes(known.record) == body and known.images == names and known.facts == record.facts:
+            return
+        self._mark(record.item_id, state)
+        former = known or self.deletes_due.pop(record.item_id, None)
+        version = former.image_version if former else 0
+        if known is None or set(known.images) != set(names):
+            version = max(at_ms, version + 1)
+            if names or state.embedding:
+                self.ask(record.item_id, state, version, dict(zip(names, record.images, strict=True)), at_ms)
+        state.record = ItemRecord(msgspec.Raw(body), record.facts, names, version, at_ms, Written(), writer=self.writer)
+        self.records_due[record.item_id] = None
+
+    def _delete(self, item_id: str, at_ms: int) -> None:
+        state = self.items.get(item_id)
+        if state is None or state.record is None:
+            return
+        self._mark(item_id, state)
+        self.request_removal(item_id, state.record.image_version, at_ms)
+        self.deletes_due[item_id] = gone_record(state.record.image_version, at_ms, self.writer)
+        self.records_due.pop(item_id, None)
+        state.record = state.embedding = state.turn_ms = None
+
+    def stock(self, item_id: str, level: Level) -> bool:
+        """A level of stock; False when it comes too late (a newer one is known)."""
+        state = self.items.get(item_id)
+        if state is None:
+            state = self.items[item_id] = ItemState()
+        known = state.level
+        if known is not None:
+            if level.at < known.at:
+                return False
+            if level.at == known.at and level.quantity == known.quantity:
+                return True
+        if item_id not in self.stocks_due:
+            self._mark(item_id, state)
+            self.stocks_due[item_id] = None
+        state.level = level
+        return True
+
+    def advance(self, now_ms: int) -> None:
+        """What time alone brings: windows of sales that open or close, images to ask for again."""
+        while self._turns and self._turns[0][0] <= now_ms:
+            due_ms, item_id = heapq.heappop(self._turns)
+            state = self.items.get(item_id)
+            if state and state.turn_ms == due_ms:
+                self._mark(item_id, state)
+                self.schedule_turn(item_id, state, now_ms)
+        while self._retries and self._retries[0][0] <= now_ms:
+            _, item_id = heapq.heappop(self._retries)
+            state = self.items.get(item_id)
+            if state and state.record and state.embedding and is_current(state.embedding, state.record):
+                self._ask_due(item_id, state, state.record, state.embedding, now_ms)
+
+    # Messages.
+
+    def take(self, now_ms: int) -> Effects:
+        """All that the events since the last call ask for.  Forgets the marks: deliver it, or give the partition up."""
+        effects = Effects(image_requests=list(self.requests_due.items()))
+        for item_id, before in self._before.items():
+            state = self.items.get(item_id)
+            after = self.flags_of(state, now_ms) if state else None
+            effects.alerts += [Alert(item_id, alert, now_ms) for alert in alerts(before, after)]
+            if state:
+                state.flags = after
+        for item_id, gone in self.deletes_due.items():
+            effects.records += [(item_id, replace(gone, written=self._next())), (item_id, None)]
+            self._drop_if_empty(item_id)
+        for item_id in self.records_due:
+            state = self.items[item_id]
+            assert state.record, "a record that is due is known"
+            state.record = replace(state.record, written=self._next(), writer=self.writer)
+            effects.records.append((item_id, state.record))
+        for item_id in self.stocks_due:
+            state = self.items[item_id]
+            assert state.level, "a level that is due is known"
+            state.stock_written = self._next()
+            message = ItemStock(state.level.quantity, state.level.at, state.stock_written, self.writer)
+            effects.stocks.append((item_id, message))
+        for marks in (self._before, self.requests_due, self.deletes_due, self.records_due, self.stocks_due):
+            marks.clear()
+        return effects
+
+    def flags_of(self, state: ItemState, now_ms: int) -> Flags | None:
+        """Flags of an item now; None when it has no record."""
+        if state.record is None:
+            return None
+        return flags(state.record.facts, state.level.quantity if state.level else None, now_ms, self.low_stock_at)
+
+    def next_due_ms(self) -> int | None:
+        """Unix ms at which `advance` has something to do, if nothing else comes."""
+        return min((queue[0][0] for queue in (self._turns, self._retries) if queue), default=None)
+
+    def ask(self, item_id: str, state: ItemState, version: int, links: Mapping[str, str], at_ms: int) -> None:
+        """Ask for the images that have no vector yet; the others are carried over.  `links`: name to link."""
+        embedding = state.embedding
+        known = {each.link: each for each in embedding.images if each.vector or each.error} if embedding else {}
+        images = tuple(known.get(name) or ImageEmbedding(link) for name, link in links.items())
+        model = embedding.model if embedding else ""
+        self.requests_due[item_id] = ImageRequest(version, images, model, at=at_ms)
+
+    def request_removal(self, item_id: str, version: int, at_ms: int) -> None:
+        """Ask for the embedding of a deleted item to be deleted."""
+        self.requests_due[item_id] = ImageRequest(version, (), gone=True, at=at_ms)
+
+    def schedule_retries(self, item_id: str, embedding: ItemEmbedding) -> None:
+        """Remember when hosts that did not answer are to be asked again."""
+        for each in embedding.images:
+            if each.retry_at is not None:
+                heapq.heappush(self._retries, (each.retry_at, item_id))
+
+    def _ask_due(
+        self, item_id: str, state: ItemState, record: ItemRecord, embedding: ItemEmbedding, now_ms: int
+    ) -> None:
+        due = {each.link for each in embedding.images if each.retry_at is not None and each.retry_at <= now_ms}
+        if due:
+            images = tuple(
+                ImageEmbedding(each.link, attempt=each.attempt) if each.link in due else each
+                for each in embedding.images
+            )
+            self.requests_due[item_id] = ImageRequest(record.image_version, images, embedding.model, at=now_ms)
+
+    def schedule_turn(self, item_id: str, state: ItemState, now_ms: int) -> None:
+        """Remember when time alone changes the flags."""
+        state.turn_ms = next_turn_ms(state.record.facts, now_ms) if state.record else None
+        if state.turn_ms is not None:
+            heapq.heappush(self._turns, (state.turn_ms, item_id))
+
+    def _mark(self, item_id: str, state: ItemState) -> None:
+        if item_id not in self._before:
+            self._before[item_id] = state.flags
+
+    def _drop_if_empty(self, item_id: str) -> None:
+        state = self.items.get(item_id)
+        if state and state.record is None and state.level is None:
+            del self.items[item_id]
+
+    def _next(self) -> Written:
+        self._count += 1
+        return Written(self.epoch, self._count)
+
+
+def is_current(embedding: ItemEmbedding, record: ItemRecord) -> bool:
+    """Whether an embedding is of the images that the record has now."""
+    return embedding.image_version == record.image_version
+
+
+def gone_record(image_version: int, at_ms: int, writer: str) -> ItemRecord:
+    """The counted message that comes before the tombstone of a deleted item."""
+    return ItemRecord(msgspec.Raw(b"{}"), Facts(), (), image_version, at_ms, Written(), gone=True, writer=writer)
