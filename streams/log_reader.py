@@ -5,15 +5,18 @@ No consumer group, nothing is committed.  For what goes on reading, see the stag
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from models.errors import Unavailable
 from streams.connection import Connection
+from streams.truths import TruthReader
 
-SILENCE_MS = 10_000
+POLL_RECORDS_MAX = 5_000
+SILENCE_S = 10.0
 """After so long without a record before the end is reached, the reading is given up."""
 
 
@@ -43,31 +46,18 @@ async def read_to_end(
     `since` gives the first offset of a partition, else it is read from its beginning; one that is gone already means
     the first that is left.  Raises Unavailable when the broker stops answering in the middle.
     """
-    consumer = await connection.started(connection.consumer, "reading")
+    offsets = {tp: (since or {}).get(tp) for tp in partitions}
+    reader = TruthReader(connection, "reading", offsets, POLL_RECORDS_MAX)
+    await reader.start()
+    heard_at = time.monotonic()
     try:
-        consumer.assign(list(partitions))
-        begins = await consumer.beginning_offsets(partitions)
-        ends = await consumer.end_offsets(partitions)
-        for tp in partitions:
-            consumer.seek(tp, max(begins[tp], (since or {}).get(tp, 0)))
-        async for records in _up_to(consumer, ends):
-            yield records
+        while not reader.caught_up:
+            for tp, records in (await reader.poll()).items():
+                heard_at = time.monotonic()
+                within = [record for record in records if record.offset < reader.ends[tp]]
+                if within:
+                    yield within
+            if time.monotonic() - heard_at > SILENCE_S:
+                raise Unavailable(f"no message for {SILENCE_S:.0f} s, before the end of {partitions[0].topic}")
     finally:
-        await consumer.stop()
-
-
-async def _up_to(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> AsyncIterator[Sequence[Any]]:
-    # The position, not the last record's offset, says when the end is reached: a compacted tail may hold nothing.
-    open_ones = {tp for tp, end in ends.items() if await consumer.position(tp) < end}
-    waited_ms = 0
-    while open_ones:
-        polled = await consumer.getmany(*open_ones, timeout_ms=200)
-        for tp, records in polled.items():
-            within = [record for record in records if record.offset < ends[tp]]
-            if within:
-                yield within
-        before = len(open_ones)
-        open_ones = {tp for tp in open_ones if await consumer.position(tp) < ends[tp]}
-        waited_ms = 0 if polled or len(open_ones) < before else waited_ms + 200
-        if waited_ms >= SILENCE_MS:
-            raise Unavailable(f"the broker sent nothing for {SILENCE_MS / 1000:.0f} s before the end of {open_ones}")
+        await reader.stop()

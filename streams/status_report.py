@@ -1,0 +1,156 @@
+"""How far the stages have come, read from the broker, and what a worker says of itself: what `kindred status` shows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiokafka import TopicPartition
+
+from models.errors import Unavailable
+from streams.connection import Connection
+from streams.log_reader import partition_counts
+from streams.settings import Settings
+from streams.topics import (
+    CATALOG_CHANGES,
+    DEAD_LETTERS,
+    IMAGE_CHANGES,
+    ITEM_CHANGES,
+    SIMILAR_REQUESTS,
+    STOCK_LEVELS,
+    topic_table,
+)
+
+STAGES: Mapping[str, tuple[str, ...]] = {
+    "track": (CATALOG_CHANGES, STOCK_LEVELS, ITEM_CHANGES),
+    "embed": (IMAGE_CHANGES,),
+    "serve": (SIMILAR_REQUESTS,),
+}
+"""The stages that read as a consumer group, `kindred-<stage>`, and what.  The index reads without one."""
+PAGE_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a group has come in a topic, over all its partitions."""
+
+    stage: str
+    topic: str
+    committed: int | None
+    """Messages read and done with; None: the group has never committed there."""
+    end: int
+    lag: int
+    """Messages that it has still to read."""
+
+
+@dataclass(frozen=True)
+class StatusReport:
+    """The state of an installation."""
+
+    broker: str
+    embedded: bool
+    missing_topics: tuple[str, ...]
+    progress: tuple[Progress, ...]
+    messages: Mapping[str, int]
+    """By topic: how many messages it has."""
+    dead_letters: int
+    worker_address: str
+    worker: Mapping[str, Any] | None
+    """What the worker's page says; None when there is none at the address."""
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it for scripts."""
+        return {
+            "broker": self.broker,
+            "embedded": self.embedded,
+            "missingTopics": self.missing_topics,
+            "progress": [vars(each) for each in self.progress],
+            "messages": dict(self.messages),
+            "deadLetters": self.dead_letters,
+            "workerAddress": self.worker_address,
+            "worker": self.worker,
+        }
+
+
+async def read_status(connection: Connection, settings: Settings) -> StatusReport:
+    """The state of the installation that the settings name.  Raises Unavailable when the broker stops answering."""
+    names = [topic.name for topic in topic_table(settings)]
+    counts = await partition_counts(connection, names)
+    partitions = [TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
+    consumer = await connection.started(connection.consumer, "status")
+    try:
+        begins = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+    finally:
+        await consumer.stop()
+    messages = {name: 0 for name in counts}
+    for tp in partitions:
+        messages[tp.topic] += ends[tp] - begins[tp]
+    progress = []
+    for stage, topics in STAGES.items():
+        progress += await _progress(connection, settings.topic_prefix, stage, topics, begins, ends)
+    return StatusReport(
+        broker=connection.broker,
+        embedded=connection.embedded,
+        missing_topics=tuple(name for name in names if name not in counts),
+        progress=tuple(progress),
+        messages=messages,
+        dead_letters=messages.get(settings.topic_prefix + DEAD_LETTERS, 0),
+        worker_address=settings.web,
+        worker=await worker_page(settings),
+    )
+
+
+async def _progress(
+    connection: Connection,
+    prefix: str,
+    stage: str,
+    topics: tuple[str, ...],
+    begins: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+) -> list[Progress]:
+    mine = [tp for tp in ends if tp.topic in {prefix + name for name in topics}]
+    committed = await committed_offsets(connection, f"{prefix}kindred-{stage}", mine) if mine else {}
+    rows = []
+    for topic in (prefix + name for name in topics):
+        parts = [tp for tp in mine if tp.topic == topic]
+        if parts:
+            # What was never committed is read from the beginning of what is left.
+            at = {tp: max(committed.get(tp, 0), begins[tp]) for tp in parts}
+            done = sum(committed[tp] for tp in parts if tp in committed)
+            lag = sum(max(ends[tp] - at[tp], 0) for tp in parts)
+            rows.append(
+                Progress(stage, topic, done if committed.keys() & parts else None, sum(ends[tp] for tp in parts), lag)
+            )
+    return rows
+
+
+async def committed_offsets(
+    connection: Connection, group: str, partitions: list[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """The group's committed offsets; a partition without one is left out."""
+    admin = await connection.started(connection.admin, "status")
+    try:
+        answer = await admin.list_consumer_group_offsets(group, partitions=partitions)
+    except Exception as error:
+        raise Unavailable(f"the offsets of group {group} could not be read: {error!r}") from error
+    finally:
+        await admin.close()
+    return {tp: each.offset for tp, each in answer.items() if each.offset >= 0}
+
+
+async def worker_page(settings: Settings) -> Mapping[str, Any] | None:
+    """What the worker at KINDRED_WEB says of itself; None when nobody there answers as a worker would."""
+    key = settings.admin_key or settings.search_key
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PAGE_TIMEOUT_S)) as session,
+            session.get(f"http://{settings.web}/status", headers={"x-algolia-api-key": key} if key else {}) as response,
+        ):
+            page = await response.json(content_type=None) if response.status == 200 else None
+    except (aiohttp.ClientError, asyncio.TimeoutError, ValueError, OSError):
+        return None
+    return page if isinstance(page, dict) else None
