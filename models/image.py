@@ -1,0 +1,201 @@
+"""Images: the bytes of a file become RGB pixels, and pixels a file.  Pillow's only home.
+
+Easy to get wrong:
+
+* Every failure is a `BadEvent` with its reason in words; a picture that Pillow only half understands is refused.
+* Size is judged by the header, before anything of that size is allocated, by our own limit: Pillow's
+  `MAX_IMAGE_PIXELS` is one global for the whole process and only warns up to twice its value.
+* Only the formats that shops use are tried.  Pillow knows forty more, among them EPS, which runs Ghostscript.
+* The picture is *squashed* into the square (its sides' ratio is lost): the whole item stays visible to the network.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin  # noqa: F401
+from PIL import TiffImagePlugin, WebPImagePlugin  # noqa: F401  (imported here, so that no thread has to)
+
+from models.errors import BadEvent
+
+Pixels = NDArray[np.uint8]
+
+REDUCING_GAP = 2.0
+"""Pillow first shrinks by averaging to this many times the wanted size: several times faster, hardly to be seen."""
+
+EXIF_ORIENTATION = 0x0112
+TIFF_COMPRESSION, TIFF_TILE_WIDTH, TIFF_TILE_LENGTH = 259, 322, 323
+TIFF_COMPRESSIONS = (1, 5, 7, 8, 32773, 32946)
+"""None, LZW, JPEG, deflate (twice), PackBits.  Fax and experimental codecs are parsers that no shop needs."""
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What an image may cost: bytes of its file, and pixels (width x height) of its first frame."""
+
+    image_bytes_max: int = 20_000_000
+    image_pixels_max: int = 50_000_000
+
+
+def decode(data: bytes, size: int, limits: ImageLimits = ImageLimits()) -> Pixels:
+    """uint8[size, size, 3] RGB of an image file: first frame, upright, on white, squashed (bilinear).
+
+    BadEvent says why an image cannot be used.
+    """
+    return _decoded(data, limits, lambda width, height: (size, size))
+
+
+def thumbnail(data: bytes, side_max: int, limits: ImageLimits = ImageLimits()) -> bytes:
+    """A small JPEG of an image file, its longer side at most `side_max` pixels, its ratio kept.  Raises as `decode`."""
+
+    def fitted(width: int, height: int) -> tuple[int, int]:
+        scale = min(1.0, side_max / max(width, height))
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+    return encode_jpeg(_decoded(data, limits, fitted))
+
+
+def encode_jpeg(pixels: Pixels, quality: int = 85) -> bytes:
+    """A JPEG file of `pixels` uint8[H, W, 3] RGB."""
+    return _encoded(pixels, format="JPEG", quality=quality)
+
+
+def encode_png(pixels: Pixels) -> bytes:
+    """A PNG file of `pixels` uint8[H, W, 3] RGB, lossless."""
+    return _encoded(pixels, format="PNG")
+
+
+def _encoded(pixels: Pixels, **options: Any) -> bytes:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ValueError(f"expected uint8[H, W, 3], got {pixels.dtype}{list(pixels.shape)}")
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, **options)
+    return file.getvalue()
+
+
+def _decoded(data: bytes, limits: ImageLimits, target: Callable[[int, int], tuple[int, int]]) -> Pixels:
+    """Pixels of `data`, shrunk to `target(width, height)` before they are turned upright."""
+    if len(data) > limits.image_bytes_max:
+        raise BadEvent(f"image is {_megabytes(len(data))}, at most {_megabytes(limits.image_bytes_max)} are accepted")
+    kind = _kind(data)
+    try:
+        if kind == "WEBP":  # Pillow's decoder allocates the whole canvas as it opens the file
+            _check_pixels(*_webp_size(data), limits)
+        with Image.open(io.BytesIO(data), formats=(kind,)) as image:
+            _check_pixels(*image.size, limits)
+            if kind == "TIFF":
+                _check_tiff(image, limits)
+            size = target(*image.size)
+            # JPEG only: decodes to 1/2, 1/4 or 1/8 where that still leaves more pixels than are needed.
+            image.draft("RGB", (int(size[0] * REDUCING_GAP), int(size[1] * REDUCING_GAP)))
+            image.load()
+            return _upright(_on_white(image, size), _orientation(image))
+    except BadEvent:
+        raise
+    except Exception as error:
+        # Pillow's parsers raise whatever a damaged file leads them to (struct.error, KeyError, MemoryError, ...).
+        raise BadEvent(f"{kind} image cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _kind(data: bytes) -> str:
+    """Pillow's name of the format, by the first bytes alone."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if data[4:12] in (b"ftypavif", b"ftypavis", b"ftypmif1", b"ftypmsf1"):
+        return "AVIF"
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return "TIFF"
+    if data.startswith(b"BM"):
+        return "BMP"
+    found = f"begins with {data[:16]!r}" if data else "is empty"
+    raise BadEvent(f"expected a JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP image, but it {found}")
+
+
+def _check_pixels(width: int, height: int, limits: ImageLimits) -> None:
+    if width * height > limits.image_pixels_max:
+        raise BadEvent(
+            f"image is {width} x {height} pixels ({width * height / 1e6:.1f} megapixels), "
+            f"at most {limits.image_pixels_max / 1e6:.1f} megapixels are accepted"
+        )
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Canvas size of a WebP file, from its first chunk.
+
+    Layout: https://developers.google.com/speed/webp/docs/riff_container and RFC 6386, section 9.1 (lossy).
+    """
+    chunk = data[12:16]
+    if len(data) < 30:
+        raise BadEvent("WebP image ends within its header")
+    if chunk == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if chunk == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if chunk == b"VP8 ":
+        return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+    raise BadEvent(f"WebP image begins with a chunk {chunk!r}, expected VP8, VP8L or VP8X")
+
+
+def _check_tiff(image: Image.Image, limits: ImageLimits) -> None:
+    """BadEvent for TIFF files whose tiles are larger than their picture may be, and for codecs that shops do not use."""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    if (compression := tags.get(TIFF_COMPRESSION, 1)) not in TIFF_COMPRESSIONS:
+        raise BadEvent(f"TIFF image has compression {compression}, expected none, LZW, deflate, PackBits or JPEG")
+    if TIFF_TILE_WIDTH in tags and TIFF_TILE_LENGTH in tags:  # a whole tile is allocated, however small the picture
+        _check_pixels(tags[TIFF_TILE_WIDTH], tags[TIFF_TILE_LENGTH], limits)
+
+
+def _on_white(image: Image.Image, size: tuple[int, int]) -> Pixels:
+    """uint8[H, W, 3] RGB of a loaded image of any mode, resized to `size` (W, H), transparent parts on white."""
+    if image.mode.startswith("I;16"):  # grey of 16 bits: the upper eight
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise BadEvent("image has grey values of 32 bits, whose black and white are not known; expected 8 or 16 bits")
+    if image.has_transparency_data:
+        # Premultiplied, so that the colours of transparent pixels do not bleed into their neighbours; white then
+        # shines through by what alpha leaves.  No channel exceeds alpha, so the sum never exceeds 255.
+        rgba = np.asarray(_resized(image.convert("RGBA").convert("RGBa"), size))
+        return rgba[..., :3] + (255 - rgba[..., 3:])
+    if image.mode in ("L", "1"):
+        grey = np.asarray(_resized(image.convert("L"), size))
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(_resized(image if image.mode == "RGB" else image.convert("RGB"), size))
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image.resize(size, Image.Resampling.BILINEAR, reducing_gap=REDUCING_GAP)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8; 1 where there is none or it cannot be read: a damaged note does not spoil a picture."""
+    try:
+        return int(image.getexif().get(EXIF_ORIENTATION, 1))
+    except Exception:
+        return 1
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    """`pixels` uint8[H, W, 3] as the camera was held (EXIF 2.32, tag 0x0112); unknown numbers change nothing."""
+    if orientation >= 5:  # 5..8: rows and columns are exchanged
+        pixels = pixels.swapaxes(0, 1) if orientation <= 8 else pixels
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
