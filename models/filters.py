@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 
 from models.errors import BadRequest
 from models.filter_tree import (
@@ -62,7 +63,6 @@ _VALUE = re.compile(r"[^\s()\"]+")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'', re.DOTALL)
 _ESCAPED = re.compile(r"""\\(["'\\])""")
 _COMPARISON = re.compile(r"<=|>=|!=|=|<|>")
-_SCORE = re.compile(r"<score=[^>]*>")
 _TO = re.compile(r"\s+TO(?=[\s()]|$)")
 _JOINTS = ("AND", "OR")
 _KEYWORDS = ("AND", "OR", "NOT")
@@ -76,6 +76,15 @@ def parse_filter(text: str) -> Filter:
     """
     if len(text) > TEXT_LENGTH_MAX:
         raise BadRequest(f"at position {TEXT_LENGTH_MAX + 1}: at most {TEXT_LENGTH_MAX:,} characters are accepted")
+    return _parse_short(text) if len(text) <= _SHORT else _Parser(text).parse()
+
+
+_SHORT = 1_000
+"""Texts up to this length are remembered: a page's requests all carry the same few."""
+
+
+@lru_cache(maxsize=1_000)
+def _parse_short(text: str) -> Filter:
     return _Parser(text).parse()
 
 
@@ -171,7 +180,7 @@ class _Parser:
             raise self._error(f"more than {CLAUSES_MAX:,} clauses", start)
         if self.at == len(self.text):
             raise self._error("expected a filter such as attribute:value", start)
-        in_quotes = self.text[start] in "\"'"
+        in_quotes = self.text.startswith(('"', "'"), start)
         name = self._quoted() if in_quotes else self._word()
         if not name and not in_quotes:
             raise self._error("expected a filter such as attribute:value", start)
@@ -193,7 +202,7 @@ class _Parser:
     def _facet_or_range(self, name: str) -> Filter:
         self._skip_space()
         start = self.at
-        if self.text[start : start + 1] in ('"', "'") and start < len(self.text):
+        if self.text.startswith(('"', "'"), start):
             return Facet(name, self._quoted())
         found = _VALUE.match(self.text, start)
         if not found:
@@ -201,8 +210,8 @@ class _Parser:
         value = found.group()
         if value in _KEYWORDS:
             raise self._error(f"expected a value after {name}:; as a value, {value} needs quotes", start)
-        if score := _SCORE.search(value):
-            self._refuse_score(start + score.start())
+        if (score := value.find("<score=")) >= 0:
+            self._refuse_score(start + score)
         if value[0] in "<>=!":
             raise self._error(f"expected a value after {name}: (a comparison has no colon, as in {name} > 5)", start)
         self.at = found.end()
@@ -251,7 +260,7 @@ class _Parser:
         return tree, depth
 
     def _refuse_score(self, at: int) -> None:
-        if _SCORE.match(self.text, at):
+        if self.text.startswith("<score=", at):
             raise self._error("a <score=N> belongs to optionalFilters", at)
 
     def _expected_joint(self, word: str, groups: list[_Group]) -> BadRequest:
