@@ -25,8 +25,13 @@ from models.truth_messages import (
 )
 from streams.connection import Connection
 from streams.log_reader import partitions_of, read_to_end
+from streams.moments import moment
 from streams.settings import Settings
+from streams.terminal import Terminal, brief
 from streams.topics import ITEM_EMBEDDINGS, ITEM_RECORDS, ITEM_STOCKS, TRUTHS, partition_of
+
+LINK_LENGTH_MAX = 120
+VALUE_LENGTH_MAX = 200
 
 
 @dataclass(frozen=True)
@@ -143,3 +148,49 @@ async def read_item(
         now_ms=now_ms,
         low_stock=settings.low_stock,
     )
+
+
+def show_item(terminal: Terminal, report: ItemReport) -> None:
+    """The report for people."""
+    verdict = "can be recommended" if not report.obstacles else "is not recommended: " + "; ".join(report.obstacles)
+    terminal.line(f"{report.item_id} {verdict}", style="green" if not report.obstacles else "yellow")
+    lines: list[tuple[str, object]] = [("home partition", report.partition)]
+    record, stock, embedding, now = report.record, report.stock, report.embedding, report.flags
+    if record is not None:
+        lines.append(("deleted at" if record.gone else "record of", moment(record.at)))
+    if stock is not None:
+        level = "not known any more" if stock.quantity is None else f"{stock.quantity:g}"
+        lines.append(("stock", f"{level}, as of {moment(stock.at)}"))
+    elif report.there:
+        lines.append(("stock", "never told, counts as in stock"))
+    if now is not None:
+        lines.append(("flags now", ", ".join(_flag_texts(now))))
+    if record is not None and report.there:
+        embedded = f"{embedding.image_version} by {embedding.model}" if embedding else "none yet"
+        lines.append(("image version", f"{record.image_version}, embedded {embedded}"))
+    terminal.table(("what", "known"), lines)
+    if report.images:
+        rows = [(image.link[:LINK_LENGTH_MAX], _image_state(image), image.attempt or None) for image in report.images]
+        terminal.table(("image", "state", "attempts"), rows, numbers=("attempts",))
+    if record is not None and report.there:
+        attributes = msgspec.json.decode(record.record, type=dict[str, Any])
+        shown = [(name, brief(_attribute(value), VALUE_LENGTH_MAX)) for name, value in attributes.items()]
+        terminal.table(("attribute", "value"), shown)
+
+
+def _flag_texts(now: Flags) -> list[str]:
+    texts = [f"on sale at {now.discount:.0%} off" if now.discount else "on sale"] if now.on_sale else []
+    texts.append("out of stock" if now.out_of_stock else "low stock" if now.low_stock else "in stock")
+    return texts
+
+
+def _image_state(image: ImageEmbedding) -> str:
+    if image.vector is not None:
+        return f"embedded, digest {image.digest or 'not known'}"
+    if image.error is None:
+        return "waiting to be embedded"
+    return f"{image.error}; " + ("given up" if image.retry_at is None else f"next attempt {moment(image.retry_at)}")
+
+
+def _attribute(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

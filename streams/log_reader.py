@@ -46,11 +46,11 @@ async def read_to_end(
     `since` gives the first offset of a partition, else it is read from its beginning; one that is gone already means
     the first that is left.  Raises Unavailable when the broker stops answering in the middle.
     """
-    offsets = {tp: (since or {}).get(tp) for tp in partitions}
-    reader = TruthReader(connection, "reading", offsets, POLL_RECORDS_MAX)
-    await reader.start()
-    heard_at = time.monotonic()
+    reader = TruthReader(connection, "reading", partitions, POLL_RECORDS_MAX)
+    await reader.connect()
     try:
+        reader.start({tp: max(offset, reader.beginnings[tp]) for tp, offset in (since or {}).items()})
+        heard_at = time.monotonic()
         while not reader.caught_up:
             for tp, records in (await reader.poll()).items():
                 heard_at = time.monotonic()

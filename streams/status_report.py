@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from models.errors import Unavailable
 from streams.connection import Connection
 from streams.log_reader import partition_counts
 from streams.settings import Settings
+from streams.terminal import Terminal
 from streams.topics import (
     CATALOG_CHANGES,
     DEAD_LETTERS,
@@ -86,7 +86,7 @@ async def read_status(connection: Connection, settings: Settings) -> StatusRepor
         ends = await consumer.end_offsets(partitions)
     finally:
         await consumer.stop()
-    messages = {name: 0 for name in counts}
+    messages = dict.fromkeys(counts, 0)
     for tp in partitions:
         messages[tp.topic] += ends[tp] - begins[tp]
     progress = []
@@ -151,6 +151,41 @@ async def worker_page(settings: Settings) -> Mapping[str, Any] | None:
             session.get(f"http://{settings.web}/status", headers={"x-algolia-api-key": key} if key else {}) as response,
         ):
             page = await response.json(content_type=None) if response.status == 200 else None
-    except (aiohttp.ClientError, asyncio.TimeoutError, ValueError, OSError):
+    except (TimeoutError, aiohttp.ClientError, ValueError, OSError):
         return None
     return page if isinstance(page, dict) else None
+
+
+def show_status(terminal: Terminal, report: StatusReport) -> None:
+    """The report for people."""
+    kind = "the embedded broker, in memory" if report.embedded else "Kafka"
+    terminal.line(f"broker {report.broker}: {kind}")
+    if report.missing_topics:
+        terminal.line(
+            f"missing topics: {', '.join(report.missing_topics)} (`kindred topics` creates them)", style="red"
+        )
+    rows = [
+        (each.stage, each.topic, "never" if each.committed is None else each.committed, each.end, each.lag)
+        for each in report.progress
+    ]
+    terminal.table(("stage", "reads", "committed", "end", "lag"), rows, numbers=("committed", "end", "lag"))
+    style = "red" if report.dead_letters else None
+    more = "; `kindred dead-letters` shows them" if report.dead_letters else ""
+    terminal.line(f"dead letters: {report.dead_letters:,}{more}", style=style)
+    if report.worker is None:
+        terminal.line(f"worker: none answers at {report.worker_address} (KINDRED_WEB)", style="yellow")
+        return
+    terminal.line(f"worker at {report.worker_address}:")
+    terminal.table(("what", "value"), list(_flattened("", report.worker)))
+
+
+def _flattened(path: str, value: object) -> Iterator[tuple[str, object]]:
+    """The leaves of a JSON value with their dotted paths; a list of plain values is one leaf."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _flattened(f"{path}.{name}" if path else str(name), part)
+    elif isinstance(value, list) and any(isinstance(part, dict | list) for part in value):
+        for number, part in enumerate(value):
+            yield from _flattened(f"{path}.{number}", part)
+    else:
+        yield path, ", ".join(map(str, value)) if isinstance(value, list) else value

@@ -1,0 +1,116 @@
+"""A look-alike request from what was typed, and its result as a table: what `kindred similar` sends and shows."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from models.errors import BadRequest
+from streams.moments import duration
+from streams.terminal import Terminal, brief, printable
+
+SENT_AS_IT_IS_BYTES_MAX = 400_000
+"""Larger pictures are shrunk before they are sent: a message has 1 MB, and base64 takes a third more."""
+SIDE_MAX = 640
+"""Pixels of a shrunk picture's longer side, several times what a model looks at."""
+TITLE_LENGTH_MAX = 48
+
+
+def typed_request(
+    items: Sequence[str], image: str | None, hits: int, filters: str | None, threshold: float | None, out_of_stock: bool
+) -> dict[str, Any]:
+    """The request for what was typed.  Raises BadRequest when there is nothing to look like, or no such picture."""
+    if not items and not image:
+        raise BadRequest("nothing to look like: give an item's id or --image FILE")
+    request: dict[str, Any] = {"maxRecommendations": hits}
+    if len(items) == 1:
+        request["objectID"] = items[0]
+    elif items:
+        request["objectIDs"] = list(items)
+    if image:
+        request["image"] = image_link(image)
+    if filters:
+        request["queryParameters"] = {"filters": filters}
+    if threshold is not None:
+        request["threshold"] = threshold
+    if out_of_stock:
+        request["outOfStock"] = True
+    return request
+
+
+def image_link(text: str) -> str:
+    """A link as it is; a file of this machine as a `data:` link, shrunk when it is large."""
+    if text.startswith(("http://", "https://", "data:")):
+        return text
+    path = Path(text)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadRequest(f"the picture {text} cannot be read: {error.strerror or error}", 422) from None
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    if len(content) > SENT_AS_IT_IS_BYTES_MAX:
+        from models.errors import BadEvent
+        from models.image import thumbnail
+
+        try:
+            content, kind = thumbnail(content, SIDE_MAX), "image/jpeg"
+        except BadEvent as error:
+            raise BadRequest(f"the picture {text} cannot be used: {error}", 422) from None
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def show_answer(terminal: Terminal, result: Mapping[str, Any], now_ms: int) -> None:
+    """The hits as a table, and below it how fresh and how complete they are."""
+    hits = result.get("hits") or []
+    rows = [_row(rank, hit) for rank, hit in enumerate(hits, start=1)]
+    if rows:
+        headings = ("rank", "item", "title", "score", "rank score", "price", "stock", "flags")
+        terminal.table(headings, rows, numbers=("rank", "score", "rank score", "price", "stock"))
+    else:
+        terminal.line("Nothing looks alike and passes the filters.", style="yellow")
+    told = terminal.line if terminal.for_people else terminal.note
+    if result.get("appliedRules"):
+        told("rules: " + ", ".join(map(str, result["appliedRules"])), style="dim")
+    told(freshness(result, now_ms), style="dim")
+
+
+def freshness(result: Mapping[str, Any], now_ms: int) -> str:
+    """One line on the watermark of every source, on the shards and on the time it took."""
+    parts = []
+    for source, mark in (result.get("watermark") or {}).items():
+        at = mark.get("at") if isinstance(mark, dict) else mark
+        if isinstance(at, int | float) and at > 0:
+            parts.append(f"{source} as of {duration(max(now_ms - at, 0))} ago")
+        else:
+            parts.append(f"{source} empty")
+    coverage = result.get("coverage")
+    if isinstance(coverage, dict):
+        parts.append(" of ".join(str(value) for value in coverage.values()) + " shards")
+    elif isinstance(coverage, int | float):
+        parts.append(f"{coverage:.0%} of the shards")
+    if isinstance(result.get("processingTimeMS"), int | float):
+        parts.append(f"{result['processingTimeMS']:g} ms")
+    return "; ".join(map(printable, parts))
+
+
+def _row(rank: int, hit: Mapping[str, Any]) -> tuple[object, ...]:
+    title = hit.get("title") or hit.get("name") or ""
+    flags = [name for name in ("on_sale", "low_stock", "out_of_stock") if hit.get(name) is True]
+    source = hit.get("_source")
+    return (
+        rank,
+        hit.get("objectID"),
+        brief(str(title), TITLE_LENGTH_MAX),
+        _score(hit.get("_score")),
+        _score(hit.get("_rankScore")),
+        hit.get("price"),
+        hit.get("stock"),
+        ", ".join([*flags, *([str(source)] if source not in (None, "model") else [])]),
+    )
+
+
+def _score(value: object) -> object:
+    return f"{value:.1f}" if isinstance(value, int | float) and not isinstance(value, bool) else value
