@@ -230,3 +230,20 @@ def show_dead_letters(terminal: Terminal, letters: Sequence[DeadLetter], total: 
 def _last_line(reason: str) -> str:
     """Of a traceback, what was raised; any other reason is one line."""
     return reason.strip().rsplit("\n", 1)[-1]
+
+
+def show_retry(terminal: Terminal, outcome: Retry, as_json: bool) -> int:
+    """What became of them; the exit code is 1 when some could not be sent anywhere."""
+    if as_json:
+        stranded = [letter.as_json() for letter in outcome.stranded]
+        terminal.json({"sent": outcome.sent, "overtaken": outcome.overtaken, "stranded": stranded})
+    else:
+        terminal.line(f"{outcome.sent:,} dead letters were sent back to their topics")
+        if outcome.overtaken:
+            terminal.line(f"{outcome.overtaken:,} were left out: a later event of the same key has come since")
+        for letter in outcome.stranded:
+            topic = letter.origin.topic if letter.origin else "no topic"
+            terminal.note(
+                f"left out: dead letter {letter.offset} came from {topic}, which is none of ours", style="red"
+            )
+    return 1 if outcome.stranded else 0

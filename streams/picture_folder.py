@@ -42,7 +42,8 @@ def lies_under(path: Path, image_root: Path | None) -> bool:
 
 def _link(path: Path, image_root: Path | None) -> str:
     if image_root is not None and lies_under(path, image_root):
-        return path.resolve().relative_to(image_root.resolve()).as_posix()
+        relative = path.resolve().relative_to(image_root.resolve()).as_posix()
+        return "./" + relative if ":" in relative else relative  # `data:1.jpg` would be a link of another kind
     return path.resolve().as_uri()
 
 
