@@ -56,8 +56,8 @@ async def test_what_is_written_is_read(embedded: EmbeddedBroker) -> None:
 
     async with consumer(bootstrap, "t") as reader:
         records = [await reader.getone() for _ in range(2)]
-    assert [(each.key, each.value, each.partition) for each in records] == [(b"a", b"1", 1), (b"b", None, 1)]
-    assert records[0].headers == (("h", b"\x00\xff"),)
+    assert [(b"a", b"1", 1), (b"b", None, 1)] == [(each.key, each.value, each.partition) for each in records]
+    assert (("h", b"\x00\xff"),) == records[0].headers
 
 
 async def test_a_group_goes_on_where_it_committed(embedded: EmbeddedBroker) -> None:
@@ -72,17 +72,16 @@ async def test_a_group_goes_on_where_it_committed(embedded: EmbeddedBroker) -> N
         assert b"2" == (await second.getone()).value
 
 
-async def test_a_chosen_port_is_the_one_that_clients_use(embedded: EmbeddedBroker, free_port: int) -> None:
+async def test_a_chosen_port_is_the_one_that_clients_use(free_port: int) -> None:
     """With a port of its own, the broker tells clients that port, for its partitions and for its groups."""
-    embedded = EmbeddedBroker(free_port)
-    with embedded:
-        bootstrap = embedded.start({"t": 1})
+    with EmbeddedBroker(free_port) as relayed:
+        bootstrap = relayed.start({"t": 1})
         assert f"127.0.0.1:{free_port}" == bootstrap
 
         await produce(bootstrap, "t", [(b"k", b"v" * 300_000)])
         async with consumer(bootstrap, "t", group="g") as reader:
             assert b"v" * 300_000 == (await reader.getone()).value
-            assert {broker.port for broker in reader._client.cluster.brokers()} == {free_port}
+            assert {free_port} == {broker.port for broker in reader._client.cluster.brokers()}
             assert free_port == reader._client.cluster.broker_metadata(reader._coordinator.coordinator_id).port
 
     with socket.socket() as probe:
