@@ -2,15 +2,17 @@
 
 A model is two files: `NAME.onnx`, and `NAME.json` that says what the graph does not,
 
-    {"size": 128, "mean": [R, G, B], "std": [R, G, B], "layout": "NCHW"|"NHWC", "channels": "RGB"|"BGR", "resize": "squash"}
+    {"size": 128, "mean": [R, G, B], "std": [R, G, B],
+     "layout": "NCHW"|"NHWC", "channels": "RGB"|"BGR", "resize": "squash"}
 
-with mean and std in units of 0..255, in the order of `channels`.  The first output is the embedding; it need not have unit length.
+with mean and std in units of 0..255, in the order of `channels`.  The first output is the embedding; it need not have
+unit length.
 
 Easy to get wrong:
 
 * Vectors of different models must never be compared: everything that keeps one keeps `Embedder.model` beside it.
-* The same picture in another batch gives the same vector only nearly: with the shipped int8 network bit for bit,
-  with float32 networks to within 1e-6 a component (onnxruntime chooses its kernels by batch size).
+* A picture's vector must not depend on its batch.  Measured on one machine, in batches of 1 to 32: the same bits, with
+  the shipped int8 network and with float32 ones.  Another processor may round otherwise: compare vectors, not bytes.
 * onnxruntime lets go of the GIL while it runs; `embed` may be called from several threads.
 """
 
@@ -131,7 +133,7 @@ class Embedder:
             raise BadModel(f"{path}: the model does not run on {self.size} x {self.size} pictures: {error}") from error
         if rows.shape[1] < 2 or not np.isfinite(rows).all():
             raise BadModel(f"{path}: expected finite rows of 2 numbers or more as first output, got {rows.shape}")
-        return rows.shape[1]
+        return int(rows.shape[1])
 
 
 def _read(path: Path) -> bytes:

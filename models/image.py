@@ -12,21 +12,44 @@ Easy to get wrong:
 from __future__ import annotations
 
 import io
+import threading
+import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin  # noqa: F401
-from PIL import TiffImagePlugin, WebPImagePlugin  # noqa: F401  (imported here, so that no thread has to)
+from PIL import (  # the plugins are imported here, so that no thread has to
+    AvifImagePlugin,  # noqa: F401
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    WebPImagePlugin,  # noqa: F401
+)
 
 from models.errors import BadEvent
 
 Pixels = NDArray[np.uint8]
 
 REDUCING_GAP = 2.0
-"""Pillow first shrinks by averaging to this many times the wanted size: several times faster, hardly to be seen."""
+"""Pillow first shrinks by averaging to this many times the wanted size, and reads JPEG files at 1/2, 1/4 or 1/8.
+
+Twice as fast on large JPEG files.  Measured on 60 of them with the shipped model: cosine with the vector of a full
+decode .9993 in the mean, .996 at worst; P@10 of 571 pictures moves by .001.
+"""
+
+# Pillow warns of every oddity of a stranger's file in words of its own: a flood in the log that nobody can act on.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+_ONE_AVIF = threading.Lock()
+"""One at a time: an AVIF file's header may claim 64 x 64 pixels while its AV1 data has as many as libavif allows, 16,384
+x 16,384, which Pillow cannot lower.  36 million of them took 77 MB, so a small file may take 0.6 GB for a moment.
+"""
 
 EXIF_ORIENTATION = 0x0112
 TIFF_COMPRESSION, TIFF_TILE_WIDTH, TIFF_TILE_LENGTH = 259, 322, 323
@@ -86,7 +109,9 @@ def _decoded(data: bytes, limits: ImageLimits, target: Callable[[int, int], tupl
     try:
         if kind == "WEBP":  # Pillow's decoder allocates the whole canvas as it opens the file
             _check_pixels(*_webp_size(data), limits)
-        with Image.open(io.BytesIO(data), formats=(kind,)) as image:
+        turn: AbstractContextManager[Any] = _ONE_AVIF if kind == "AVIF" else nullcontext()
+        # Not Image.open: it would judge the size by Pillow's global limit, and try other formats.
+        with turn, Image.OPEN[kind][0](io.BytesIO(data), "") as image:
             _check_pixels(*image.size, limits)
             if kind == "TIFF":
                 _check_tiff(image, limits)
@@ -97,6 +122,8 @@ def _decoded(data: bytes, limits: ImageLimits, target: Callable[[int, int], tupl
             return _upright(_on_white(image, size), _orientation(image))
     except BadEvent:
         raise
+    except Image.DecompressionBombError as error:  # a GIF frame that is larger than the file's header says
+        raise BadEvent(f"image has too many pixels: {error}") from error
     except Exception as error:
         # Pillow's parsers raise whatever a damaged file leads them to (struct.error, KeyError, MemoryError, ...).
         raise BadEvent(f"{kind} image cannot be decoded: {error or type(error).__name__}") from error
@@ -149,8 +176,8 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _check_tiff(image: Image.Image, limits: ImageLimits) -> None:
-    """BadEvent for TIFF files whose tiles are larger than their picture may be, and for codecs that shops do not use."""
-    tags = image.tag_v2  # type: ignore[attr-defined]
+    """BadEvent for a TIFF file with tiles larger than a picture may be, or a codec that shops do not use."""
+    tags: dict[int, Any] = image.tag_v2  # type: ignore[attr-defined]
     if (compression := tags.get(TIFF_COMPRESSION, 1)) not in TIFF_COMPRESSIONS:
         raise BadEvent(f"TIFF image has compression {compression}, expected none, LZW, deflate, PackBits or JPEG")
     if TIFF_TILE_WIDTH in tags and TIFF_TILE_LENGTH in tags:  # a whole tile is allocated, however small the picture
@@ -166,8 +193,10 @@ def _on_white(image: Image.Image, size: tuple[int, int]) -> Pixels:
     if image.has_transparency_data:
         # Premultiplied, so that the colours of transparent pixels do not bleed into their neighbours; white then
         # shines through by what alpha leaves.  No channel exceeds alpha, so the sum never exceeds 255.
-        rgba = np.asarray(_resized(image.convert("RGBA").convert("RGBa"), size))
-        return rgba[..., :3] + (255 - rgba[..., 3:])
+        straight = image if image.mode == "RGBA" else image.convert("RGBA")
+        rgba: Pixels = np.asarray(_resized(straight.convert("RGBa"), size))
+        on_white: Pixels = rgba[..., :3] + (255 - rgba[..., 3:])
+        return on_white
     if image.mode in ("L", "1"):
         grey = np.asarray(_resized(image.convert("L"), size))
         return np.repeat(grey[..., None], 3, axis=2)

@@ -2,7 +2,7 @@
 
 Easy to get wrong:
 
-* Text is base64 of *little-endian* numbers, whatever the machine: float16 for embeddings, float32 for the catalog's mean.
+* Text is base64 of *little-endian* numbers, whatever the machine: float16 for embeddings, float32 for the mean.
 * A vector read from float16 text has a length of 1 within 5e-4 only; `unit` it where that matters.
 * A row without a direction (zero, or equal to the mean) stays zero: it is no more alike to anything than chance.
 """
@@ -24,8 +24,8 @@ LENGTH_MIN = 1e-6
 
 def unit(vectors: ArrayLike) -> Vectors:
     """float32[..., D] with rows of unit length; a row shorter than `LENGTH_MIN` becomes zero."""
-    rows = np.asarray(vectors, np.float32)
-    lengths = np.sqrt(np.einsum("...d,...d->...", rows, rows))[..., None]
+    rows: Vectors = np.asarray(vectors, np.float32)
+    lengths: Vectors = np.sqrt(np.einsum("...d,...d->...", rows, rows))[..., None]
     return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths >= LENGTH_MIN)
 
 
