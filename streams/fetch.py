@@ -2,8 +2,8 @@
 
 Easy to get wrong:
 
-* What a link leads to is a stranger's.  Nothing it says of itself (content type, length, encoding) is trusted, and every
-  step (redirect, look-up, connection) is judged anew: see `fetch_guard.py`; for files see `image_root.py`.
+* What a link leads to is a stranger's.  Nothing it says of itself (content type, length, encoding) is trusted, and
+  every step (redirect, look-up, connection) is judged anew: see `fetch_guard.py`; for files see `image_root.py`.
 * Of the two errors one is for ever and one is not: BadEvent (never ask again) and Unavailable (ask again later).
 * The seconds count for looking up, connecting and reading over all redirects, not for waiting behind other fetches.
 """
@@ -11,7 +11,6 @@ Easy to get wrong:
 from __future__ import annotations
 
 import asyncio
-import binascii
 import re
 import zlib
 from collections.abc import AsyncIterator, Sequence
@@ -20,13 +19,14 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import unquote_to_bytes, urljoin
+from urllib.parse import urljoin
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from models.errors import BadEvent, Unavailable
+from streams.data_link import DATA_BYTES_MAX, read_data_link
 from streams.fetch_guard import (
     AddressGuard,
     OpenSocket,
@@ -37,15 +37,13 @@ from streams.fetch_guard import (
 )
 from streams.image_root import ImageRoot
 
-DATA_BYTES_MAX = 1 << 20
-"""Of the picture inside a `data:` link."""
 LINK_CHARACTERS_MAX = 8_000
-"""Of any other link; more than any browser or server is known to take."""
+"""Of a link that is not a `data:` link; more than any browser or server is known to take."""
 CHUNK_BYTES = 1 << 16
 RETRY_AFTER_S_MAX = 86_400.0
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
-_UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 _ENCODED = re.compile(r"(?:[A-Za-z0-9:/?#\[\]@!$&'()*+,;=._~|^{}-]|%[0-9A-Fa-f]{2})*")
 _HEADERS = {
     "User-Agent": "Kindred (fetches product images)",
@@ -131,7 +129,7 @@ class ImageFetcher:
     def _checked_url(self, link: str) -> URL:
         """The link as the URL that will be asked for.  BadEvent where it is none, or its host is refused (gate 1)."""
         if _UNSAFE.search(link):
-            raise BadEvent(f"image link {link[:80]!r} has blanks, backslashes or control characters")
+            raise BadEvent(f"image link {link[:80]!r} has backslashes or control characters")
         try:
             # A link that is encoded already is taken as it is: signatures of many hosts are over the exact text.
             url = URL(link, encoded=_ENCODED.fullmatch(link) is not None).with_fragment(None)
@@ -153,7 +151,7 @@ class ImageFetcher:
         left_s = self._timeout_s
         clock = asyncio.get_running_loop().time
         for _ in range(self._redirects_max + 1):
-            host = url.raw_host or ""
+            host = (url.raw_host or "").lower()
             async with self._turns.turn(host):
                 began = clock()
                 found = await self._visit(url, host, left_s)
@@ -236,28 +234,6 @@ class ImageFetcher:
 
     def _too_large(self, host: str) -> BadEvent:
         return BadEvent(f"image at {host} has more than the {self._bytes_max / 1e6:.1f} MB that are accepted")
-
-
-def read_data_link(link: str, bytes_max: int = DATA_BYTES_MAX) -> bytes:
-    """The bytes inside a `data:` link (RFC 2397), base64 or percent-encoded.  BadEvent: too large, or neither."""
-    head, comma, body = link.partition(",")
-    if not comma:
-        raise BadEvent("data link has no comma between its kind and its content")
-    base64 = head.lower().rstrip().endswith(";base64")
-    too_large = f"data link has more than the {bytes_max / 1e6:.1f} MB that are accepted"
-    if len(body) > bytes_max * 4:  # percent-encoded takes at most 3 characters a byte, and some blanks
-        raise BadEvent(too_large)
-    content = unquote_to_bytes(body)
-    if base64:
-        content = content.translate(None, b" \t\r\n\f")
-        content += b"=" * (-len(content) % 4)
-        try:
-            content = binascii.a2b_base64(content, strict_mode=True)
-        except binascii.Error as error:
-            raise BadEvent(f"data link is not base64: {error}") from error
-    if len(content) > bytes_max:
-        raise BadEvent(too_large)
-    return content
 
 
 class _Turns:

@@ -103,7 +103,7 @@ class AddressGuard:
             address = ipaddress.ip_address(bare)
         except ValueError:
             if _NUMBER.fullmatch(bare.rpartition(".")[2]):
-                raise RefusedAddress(f"{host} is an address in disguise, expected a name or four decimal numbers") from None
+                raise RefusedAddress(f"{host} is an address in disguise, expected four decimal numbers") from None
             if not _HOST_NAME.fullmatch(host):
                 raise RefusedAddress(f"{host[:80]!r} is not the name of a host") from None
             return
@@ -141,7 +141,7 @@ def _allowed_name(host: str) -> str:
         name = URL(f"http://{host}/").raw_host or ""
     except ValueError:
         name = ""
-    if not _HOST_NAME.fullmatch(name) or name != host.lower() and host.isascii():
+    if not _HOST_NAME.fullmatch(name) or (host.isascii() and name != host.lower()):
         raise ValueError(f"{host!r} is neither a host's name nor a network (such as 10.1.0.0/16)")
     return name.rstrip(".")
 

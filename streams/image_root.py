@@ -32,7 +32,7 @@ class ImageRoot:
     """The folder that `file:` and relative links are read from."""
 
     def __init__(self, folder: Path) -> None:
-        given = os.path.abspath(folder)
+        given = os.path.abspath(folder)  # noqa: PTH100  (Path.resolve would follow links)
         self._folder = os.path.realpath(given)
         self._names = (given, self._folder)
 
@@ -52,7 +52,7 @@ class ImageRoot:
             for part in parts[:-1]:
                 folder, above = os.open(part, _FOLDER, dir_fd=folder), folder
                 os.close(above)
-            with open(os.open(parts[-1], _FILE, dir_fd=folder), "rb") as file:
+            with os.fdopen(os.open(parts[-1], _FILE, dir_fd=folder), "rb") as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise BadEvent(f"{shown} is not a file")
                 content = file.read(bytes_max + 1)
