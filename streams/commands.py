@@ -78,7 +78,7 @@ for command in (publish, similar, item, status, dead_letters):
     main.add_command(command)
 
 
-@main.command()
+@main.command(short_help="See the whole system on a tour.")
 @click.option("--items", type=click.IntRange(10, 100_000), help="How many items the catalog has.")
 @click.option(
     "--images",
@@ -116,7 +116,7 @@ def _shards(context: click.Context, parameter: click.Parameter, text: str | None
     return tuple(sorted(numbers))
 
 
-@main.command()
+@main.command(short_help="Run the stages of Kindred.")
 @click.option("--stage", "stages", multiple=True, type=click.Choice(STAGES), help="May be repeated; none = all stages.")
 @click.option("--shards", callback=_shards, metavar="0-3", help="The shards that this worker holds; none = all.")
 @click.option("--broker", metavar="HOST:PORT", help="Instead of KINDRED_BROKER.")
@@ -160,7 +160,7 @@ def _show_settings(settings: Settings) -> int:
     return 0
 
 
-@main.command()
+@main.command(short_help="Run the embedded broker alone.")
 @click.option("--port", type=click.IntRange(1, 65_535), help="Port on 127.0.0.1; none = a free one.")
 def broker(port: int | None) -> int:
     """Run the embedded broker alone, in the foreground, with all topics made.
@@ -194,7 +194,7 @@ def broker(port: int | None) -> int:
     return 0
 
 
-@main.command()
+@main.command(short_help="Create or check the topics.")
 def topics() -> int:
     """Create the topics that are missing and check the others.
 

@@ -15,7 +15,7 @@ from streams.log_reader import partitions_of
 from streams.outbox import Message, Outbox
 from streams.topics import partition_of
 
-ROUND_CHANGES_MAX = 1_000
+ROUND_CHANGES_MAX = 4_000
 ROUND_BYTES_MAX = 4_000_000
 READ_BYTES = 1 << 18
 

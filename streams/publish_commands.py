@@ -13,7 +13,7 @@ from typing import IO
 import click
 import orjson
 
-from models.errors import BadRequest
+from models.errors import BadRequest, KindredError
 from streams.change_files import Change, catalog_changes, item_key, rule_changes, stock_argument, stock_changes
 from streams.connection import Connection
 from streams.picture_folder import lies_under, picture_files, picture_record
@@ -24,8 +24,11 @@ from streams.settings import Settings
 from streams.terminal import Terminal
 from streams.topics import CATALOG_CHANGES, RULE_CHANGES, STOCK_LEVELS
 
+RATE_TOLD_FROM = 100
+"""Changes: the rate of a few is that of connecting."""
 
-@click.group()
+
+@click.group(short_help="Write records, stock or rules.")
 def publish() -> None:
     """Write records, stock levels or rules onto their topics.
 
@@ -35,7 +38,7 @@ def publish() -> None:
     """
 
 
-@publish.command()
+@publish.command(short_help="Records, or a folder of pictures.")
 @click.argument("source", required=False, metavar="FILE.jsonl|DIR|-")
 @click.option("--delete", "deleted", multiple=True, metavar="ITEM", help="Delete an item; may be repeated.")
 def catalog(source: str | None, deleted: tuple[str, ...]) -> int:
@@ -56,7 +59,7 @@ def catalog(source: str | None, deleted: tuple[str, ...]) -> int:
     settings = Settings.read(os.environ)
     deletes = [Change(item_key(each), None) for each in deleted]
     if source is None:
-        return _send(settings, CATALOG_CHANGES, rounds_of(deletes), "deletes", len(deletes))
+        return _send(settings, CATALOG_CHANGES, rounds_of(deletes), "deletions", len(deletes))
     if Path(source).is_dir():
         files = list(picture_files(Path(source)))
         if not files:
@@ -66,11 +69,11 @@ def catalog(source: str | None, deleted: tuple[str, ...]) -> int:
         changes = [Change(item_key(each["objectID"]), orjson.dumps(each)) for each in records]
         return _send(settings, CATALOG_CHANGES, rounds_of(changes + deletes), "records", len(changes + deletes))
     with _opened(source) as (stream, total):
-        rounds = _chained(rounds_of_stream(stream, source, catalog_changes), rounds_of(deletes))
+        rounds = _chained(rounds_of_stream(stream, _name(source), catalog_changes), rounds_of(deletes))
         return _send(settings, CATALOG_CHANGES, rounds, "records", total)
 
 
-@publish.command()
+@publish.command(short_help="Stock levels.")
 @click.argument("sources", nargs=-1, required=True, metavar="FILE.jsonl|-|ITEM=QUANTITY...")
 def stock(sources: tuple[str, ...]) -> int:
     """Publish stock levels onto stock-levels.
@@ -85,12 +88,14 @@ def stock(sources: tuple[str, ...]) -> int:
     settings = Settings.read(os.environ)
     if len(sources) == 1 and (sources[0] == "-" or Path(sources[0]).is_file()):
         with _opened(sources[0]) as (stream, total):
-            return _send(settings, STOCK_LEVELS, rounds_of_stream(stream, sources[0], stock_changes), "levels", total)
+            return _send(
+                settings, STOCK_LEVELS, rounds_of_stream(stream, _name(sources[0]), stock_changes), "levels", total
+            )
     changes = [stock_argument(each) for each in sources]
     return _send(settings, STOCK_LEVELS, rounds_of(changes), "levels", len(changes))
 
 
-@publish.command()
+@publish.command(short_help="Merchandising rules.")
 @click.argument("source", required=False, metavar="FILE.json|-")
 @click.option("--delete", "deleted", multiple=True, metavar="RULE", help="Delete a rule by its id; may be repeated.")
 def rules(source: str | None, deleted: tuple[str, ...]) -> int:
@@ -109,7 +114,7 @@ def rules(source: str | None, deleted: tuple[str, ...]) -> int:
     changes = [Change(item_key(each), None) for each in deleted]
     if source is not None:
         with _opened(source) as (stream, _):
-            changes = rule_changes(stream.read(), source) + changes
+            changes = rule_changes(stream.read(), _name(source)) + changes
     return _send(settings, RULE_CHANGES, rounds_of(changes), "rules", len(changes))
 
 
@@ -122,9 +127,11 @@ def _send(settings: Settings, topic: str, rounds: AsyncIterable[Sequence[Change]
         with terminal.progress("published", unit, total) as advance:
             try:
                 await publish_changes(connection, name, rounds, advance)
-            finally:
-                told = f"published {advance.done:,} {unit} to {name} in {advance.seconds:.1f} s ({advance.rate:,.0f}/s)"
-        terminal.line(told)
+            except KindredError:
+                terminal.note(f"published {advance.done:,} {unit} to {name}, then this came:")
+                raise
+        rate = f" in {advance.seconds:.1f} s, {advance.rate:,.0f}/s" if advance.done >= RATE_TOLD_FROM else ""
+        terminal.line(f"published {advance.done:,} {unit} to {name}{rate}")
 
     return with_broker(settings, work)
 
@@ -139,6 +146,10 @@ def _hint_at_root(folder: Path, settings: Settings) -> None:
             f"with KINDRED_IMAGE_ROOT={folder.resolve()} or a folder above it",
             style="yellow",
         )
+
+
+def _name(source: str) -> str:
+    return "standard input" if source == "-" else source
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from streams.status_report import read_status, show_status
 from streams.terminal import Terminal
 
 
-@click.command()
+@click.command(short_help="Ask for items that look alike.")
 @click.argument("items", nargs=-1, metavar="ITEM...")
 @click.option("--image", metavar="FILE|LINK", help="A picture to look like, with or without items.")
 @click.option("-n", "hits", type=click.IntRange(1, 1_000), default=10, show_default=True, help="How many at most.")
@@ -58,7 +58,7 @@ def similar(items: tuple[str, ...], image: str | None, timeout_s: float, as_json
     return with_broker(settings, work)
 
 
-@click.command()
+@click.command(short_help="Show what is known of one item.")
 @click.argument("item_id", metavar="ITEM")
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def item(item_id: str, as_json: bool) -> int:
@@ -87,7 +87,7 @@ def item(item_id: str, as_json: bool) -> int:
     return with_broker(settings, work)
 
 
-@click.command()
+@click.command(short_help="Show lag, dead letters, the worker.")
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def status(as_json: bool) -> int:
     """How far each stage has come, how many dead letters there are, and what the worker says of itself.
@@ -111,7 +111,7 @@ def status(as_json: bool) -> int:
     return with_broker(settings, work)
 
 
-@click.command("dead-letters")
+@click.command("dead-letters", short_help="List unusable events, send them again.")
 @click.option("--retry", is_flag=True, help="Send them back to the topics they came from, each once.")
 @click.option("-n", "count", type=click.IntRange(1, 100_000), default=20, show_default=True, help="The newest so many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with keys, values and headers.")

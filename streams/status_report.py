@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from models.errors import Unavailable
 from streams.connection import Connection
@@ -31,6 +33,7 @@ STAGES: Mapping[str, tuple[str, ...]] = {
 }
 """The stages that read as a consumer group, `kindred-<stage>`, and what.  The index reads without one."""
 PAGE_TIMEOUT_S = 2.0
+COORDINATOR_WAIT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -134,9 +137,17 @@ async def committed_offsets(
     """The group's committed offsets; a partition without one is left out."""
     admin = await connection.started(connection.admin, "status")
     try:
-        answer = await admin.list_consumer_group_offsets(group, partitions=partitions)
-    except Exception as error:
-        raise Unavailable(f"the offsets of group {group} could not be read: {error!r}") from error
+        async with asyncio.timeout(COORDINATOR_WAIT_S):
+            while True:
+                try:
+                    answer = await admin.list_consumer_group_offsets(group, partitions=partitions)
+                    break
+                except KafkaError as error:  # a fresh broker makes its topic of offsets when it is first asked
+                    if not error.retriable:
+                        raise
+                    await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise Unavailable(f"the broker does not tell the offsets of the group {group}") from None
     finally:
         await admin.close()
     return {tp: each.offset for tp, each in answer.items() if each.offset >= 0}
