@@ -49,15 +49,16 @@ GLASS = Material(0.60, 0.48, 0.85, 60.0)
 
 
 class Canvas:
-    """A square picture in the making; the plane's -1..1 covers it both ways."""
+    """A square picture in the making: the plane's -1..1 both ways, or a closer look at what is around (0, `middle`)."""
 
-    def __init__(self, size: int, rng: np.random.Generator) -> None:
+    def __init__(self, size: int, rng: np.random.Generator, zoom: float = 1.0, middle: float = 0.0) -> None:
         self.size = size
         self.rng = rng
-        self.pixel = 2.0 / size
-        centres = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(self.pixel) - 1
-        self.x: Field = centres[None, :]
-        self.y: Field = -centres[:, None]
+        self.pixel = 2.0 / size / zoom
+        self.left, self.top = -1.0 / zoom, middle + 1.0 / zoom
+        steps = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(self.pixel)
+        self.x: Field = (steps + np.float32(self.left))[None, :]
+        self.y: Field = (np.float32(self.top) - steps)[:, None]
         self.colours: Field = np.ones((3, size, size), dtype=np.float32)
 
     def pixels(self) -> NDArray[np.uint8]:
@@ -137,10 +138,10 @@ class Canvas:
         """Return the rows and columns that the bounds touch, with their coordinates."""
         left, bottom, right, top = bounds
         margin = 1.5 * self.pixel
-        first_column = max(0, int((left - margin + 1) / self.pixel))
-        last_column = min(self.size, int((right + margin + 1) / self.pixel) + 1)
-        first_row = max(0, int((1 - top - margin) / self.pixel))
-        last_row = min(self.size, int((1 - bottom + margin) / self.pixel) + 1)
+        first_column = max(0, int((left - margin - self.left) / self.pixel))
+        last_column = min(self.size, int((right + margin - self.left) / self.pixel) + 1)
+        first_row = max(0, int((self.top - top - margin) / self.pixel))
+        last_row = min(self.size, int((self.top - bottom + margin) / self.pixel) + 1)
         rows = slice(first_row, max(first_row, last_row))
         columns = slice(first_column, max(first_column, last_column))
         return rows, columns, self.x[:, columns], self.y[rows]
@@ -175,10 +176,10 @@ def _lit(colour: Field, nx: Field, ny: Field, material: Material) -> Field:
 
 
 def rounded(radius: float, height: float = 0.9) -> Relief:
-    """The relief of a cushion: it rises over `radius` from the outline and is flat inside; `height` = slope at the edge."""
+    """The relief of a cushion: flat inside, falling off over `radius` to the slope `height` at the outline."""
 
     def relief(x: Field, y: Field, distance: Field) -> tuple[Field, Field]:
-        gy, gx = np.gradient(distance)
+        gy, gx = np.asarray(np.gradient(distance), dtype=np.float32)
         length = np.sqrt(gx * gx + gy * gy) + np.float32(1e-6)
         slope = np.clip(1 + distance / np.float32(radius), 0, 1)
         slope = slope * slope * np.float32(height) / length
@@ -189,12 +190,12 @@ def rounded(radius: float, height: float = 0.9) -> Relief:
 
 def rough(relief: Relief | None, noise: Field, strength: float, canvas: Canvas) -> Relief:
     """Add the slopes of a noise over the whole picture (float32[S, S]) to a relief: folds, hammered metal, grain."""
-    gy, gx = np.gradient(noise)
+    gy, gx = np.asarray(np.gradient(noise), dtype=np.float32)
     scale = np.float32(strength * canvas.size / 16)
 
     def both(x: Field, y: Field, distance: Field) -> tuple[Field, Field]:
-        row = round(float((1 - y[0, 0]) / canvas.pixel - 0.5))
-        column = round(float((x[0, 0] + 1) / canvas.pixel - 0.5))
+        row = round(float((canvas.top - y[0, 0]) / canvas.pixel - 0.5))
+        column = round(float((x[0, 0] - canvas.left) / canvas.pixel - 0.5))
         part = (slice(row, row + y.shape[0]), slice(column, column + x.shape[1]))
         nx, ny = -gx[part] * scale, gy[part] * scale
         if relief is not None:

@@ -1,15 +1,15 @@
-"""How lamps, chairs, clocks, framed pictures and cushions are drawn."""
+"""How lamps, chairs and cushions are drawn."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from streams.demo.canvas import CLOTH, LEATHER, MATTE, METAL, WOOD, Canvas, rough, rounded
-from streams.demo.palette import BLACK, PAPER, Colour, darker, lighter, mixed
+from streams.demo.palette import BLACK, Colour, darker, lighter, mixed
 from streams.demo.patterns import Surface
 from streams.demo.revolved import Revolved
-from streams.demo.scenes import FLOOR, hang, stand
-from streams.demo.shapes import Shape, blob, box, disc, ellipse, polygon, stroke
+from streams.demo.scenes import FLOOR, stand
+from streams.demo.shapes import blob, box, disc, ellipse, polygon, stroke
 from streams.demo.style import Style
 
 _WARM: Colour = (1.0, 0.86, 0.58)
@@ -57,10 +57,23 @@ def _foot(canvas: Canvas, style: Style, sort: int, girth: float, low: float) -> 
     if sort == 0:
         r = 0.20 + 0.09 * girth
         body = Revolved(
-            [(FLOOR, r * 0.55), (FLOOR + 0.03, r * 0.62), (FLOOR + room * 0.36, r), (FLOOR + room * 0.78, r * 0.22), (low - 0.03, 0.035)]
+            [
+                (FLOOR, r * 0.55),
+                (FLOOR + 0.03, r * 0.62),
+                (FLOOR + room * 0.36, r),
+                (FLOOR + room * 0.78, r * 0.22),
+                (low - 0.03, 0.035),
+            ]
         )
     elif sort == 1:
-        body = Revolved([(FLOOR, 0.23 + 0.05 * girth), (FLOOR + 0.03, 0.23 + 0.05 * girth), (FLOOR + 0.06, 0.06), (FLOOR + 0.16, 0.026)])
+        body = Revolved(
+            [
+                (FLOOR, 0.23 + 0.05 * girth),
+                (FLOOR + 0.03, 0.23 + 0.05 * girth),
+                (FLOOR + 0.06, 0.06),
+                (FLOOR + 0.16, 0.026),
+            ]
+        )
         colour = style.metal
     else:
         r = 0.13 + 0.10 * girth
@@ -82,7 +95,9 @@ def chair(canvas: Canvas, style: Style) -> None:
     legs: Colour = style.wood if style.tone % 4 else BLACK
     stand(canvas, -width - splay, width + splay, FLOOR + 0.02, 0.13)
     for side in (-1, 1):
-        back_leg = stroke([(side * width * 0.78, seat), (side * (width * 0.82 + splay * 0.6), FLOOR + 0.14)], 0.055, 0.036)
+        back_leg = stroke(
+            [(side * width * 0.78, seat), (side * (width * 0.82 + splay * 0.6), FLOOR + 0.14)], 0.055, 0.036
+        )
         canvas.fill(back_leg, darker(legs, 0.25), WOOD, rounded(0.027))
     _back(canvas, style, width, seat, top, legs)
     if arms:
@@ -92,7 +107,9 @@ def chair(canvas: Canvas, style: Style) -> None:
             canvas.fill(post, legs, WOOD, rounded(0.027))
             canvas.fill(rail, style.surface.mean if upholstered else legs, style.finish, rounded(0.036))
     front = width * 1.06
-    shape = polygon([(-width * 0.88, seat + 0.16), (width * 0.88, seat + 0.16), (front, seat - 0.02), (-front, seat - 0.02)]).grown(0.03)
+    shape = polygon(
+        [(-width * 0.88, seat + 0.16), (width * 0.88, seat + 0.16), (front, seat - 0.02), (-front, seat - 0.02)]
+    ).grown(0.03)
     edge = box(-front - 0.03, seat - 0.02 - thick, front + 0.03, seat + 0.01, 0.05)
     for side in (-1, 1):
         leg = stroke([(side * width * 0.94, seat - 0.06), (side * (width * 0.94 + splay), FLOOR)], 0.066, 0.042)
@@ -110,7 +127,12 @@ def _back(canvas: Canvas, style: Style, width: float, seat: float, top: float, l
     sort = style.form[2]
     if sort <= 0.36:
         for side in (-1, 1):
-            canvas.fill(stroke([(side * width * 0.84, seat), (side * width * 0.90, top)], 0.070, 0.055), legs, WOOD, rounded(0.03))
+            canvas.fill(
+                stroke([(side * width * 0.84, seat), (side * width * 0.90, top)], 0.070, 0.055),
+                legs,
+                WOOD,
+                rounded(0.03),
+            )
         count = 2 + int(sort / 0.36 * 2.99)
         for i in range(count):
             y = top - 0.06 - i * (top - seat - 0.16) / count
@@ -118,13 +140,26 @@ def _back(canvas: Canvas, style: Style, width: float, seat: float, top: float, l
             canvas.fill(slat, style.base, WOOD, rounded(0.03, 0.6))
     elif sort <= 0.68:
         for side in (-1, 1):
-            canvas.fill(stroke([(side * width * 0.72, seat), (side * width * 0.78, top - 0.2)], 0.060), legs, WOOD, rounded(0.03))
+            canvas.fill(
+                stroke([(side * width * 0.72, seat), (side * width * 0.78, top - 0.2)], 0.060),
+                legs,
+                WOOD,
+                rounded(0.03),
+            )
         pad = box(-width * 0.96, seat + 0.26, width * 0.96, top, 0.14)
         canvas.fill(pad, style.surface, style.finish, rounded(0.10))
     else:
         half = width * 1.02
         shell = blob(
-            [(-half * 0.9, seat), (-half, seat + 0.3), (-half * 0.82, top - 0.06), (0, top + 0.03), (half * 0.82, top - 0.06), (half, seat + 0.3), (half * 0.9, seat)],
+            [
+                (-half * 0.9, seat),
+                (-half, seat + 0.3),
+                (-half * 0.82, top - 0.06),
+                (0, top + 0.03),
+                (half * 0.82, top - 0.06),
+                (half, seat + 0.3),
+                (half * 0.9, seat),
+            ],
             4,
         )
         canvas.fill(shell, style.surface, style.finish, rounded(0.14))
@@ -134,104 +169,6 @@ def _back(canvas: Canvas, style: Style, width: float, seat: float, top: float, l
             canvas.shadow(seam, 0.022, 0.22, clip=clip)
 
 
-def clock(canvas: Canvas, style: Style) -> None:
-    """form: size, outline (round, rounded square, octagon), rim, marks, hands, face (paper, or the main colour)."""
-    r = style.between(0, 0.56, 0.78)
-    sort = min(2, int(style.form[1] * 3))
-    if sort == 0:
-        outline = disc(0, 0, r)
-    elif sort == 1:
-        outline = box(-r * 0.92, -r * 0.92, r * 0.92, r * 0.92, r * 0.30)
-    else:
-        outline = polygon([(r * 1.03 * float(np.cos(a)), r * 1.03 * float(np.sin(a))) for a in (np.arange(8) + 0.5) * np.pi / 4])
-    rim = style.between(2, 0.05, 0.17)
-    hang(canvas, outline, 0.05)
-    wooden = style.material == "wood"
-    canvas.fill(outline, style.wood if wooden else style.base, style.finish, rounded(rim * 0.6))
-    face = outline.grown(-rim)
-    bright = style.form[5] < 0.6
-    ground = style.surface if not bright else Surface(PAPER, mixed(PAPER, style.base, 0.5), PAPER, style.pattern, style.period)
-    canvas.fill(face, ground, CLOTH)
-    canvas.shadow(outline.grown(-rim + 0.02) - face.moved(0.03, -0.04), 0.04, 0.28, clip=canvas.cover(face))
-    ink = BLACK if bright else PAPER
-    inner = r - rim
-    for i in range(12):
-        angle = i * np.pi / 6
-        quarter = i % 3 == 0
-        c, s = float(np.cos(angle)), float(np.sin(angle))
-        if style.form[3] < 0.35:
-            canvas.fill(disc(c * inner * 0.82, s * inner * 0.82, 0.038 if quarter else 0.020), ink)
-        elif style.form[3] < 0.75 or quarter:
-            start = 0.66 if quarter else 0.76
-            canvas.fill(stroke([(c * inner * start, s * inner * start), (c * inner * 0.88, s * inner * 0.88)], 0.036 if quarter else 0.016), ink)
-    hand_width = style.between(4, 0.026, 0.055)
-    for angle, length, width in ((2.62, 0.46, hand_width * 1.25), (0.52, 0.70, hand_width)):
-        end = (inner * length * float(np.cos(angle)), inner * length * float(np.sin(angle)))
-        tail = (-end[0] * 0.16, -end[1] * 0.16)
-        hand = stroke([tail, end], width, width * 0.6)
-        canvas.shadow(hand.moved(0.012, -0.018), 0.02, 0.25)
-        canvas.fill(hand, ink)
-    second = stroke([(0.05, 0.10 * inner), (-0.22 * inner, -0.62 * inner)], 0.012)
-    canvas.fill(second, style.trim if bright else style.trim)
-    canvas.fill(disc(0, 0, 0.042), style.metal, METAL, rounded(0.04))
-
-
-def picture(canvas: Canvas, style: Style) -> None:
-    """form: width, height, frame, mat, motif, its composition."""
-    w, h = style.between(0, 0.46, 0.78), style.between(1, 0.50, 0.80)
-    frame = box(-w, -h, w, h)
-    thick = style.between(2, 0.05, 0.12)
-    hang(canvas, frame, 0.05)
-    wood = style.material == "wood"
-    canvas.fill(frame, style.wood if wood else style.metal, WOOD if wood else METAL, rounded(thick, 0.75))
-    sheet = frame.grown(-thick)
-    canvas.fill(sheet, PAPER, CLOTH)
-    mat = style.between(3, 0.0, 0.14)
-    art = sheet.grown(-mat)
-    _motif(canvas, style, art)
-    canvas.shadow(frame.grown(-thick + 0.02) - sheet.moved(0.02, -0.03), 0.03, 0.25, clip=canvas.cover(sheet))
-
-
-def _motif(canvas: Canvas, style: Style, art: Shape) -> None:
-    left, bottom, right, top = art.bounds
-    w, h = (right - left) / 2, (top - bottom) / 2
-    t = style.form[5]
-    sort = min(3, int(style.form[4] * 4))
-    pale = lighter(style.base, 0.72)
-    if style.pattern != "plain":
-        canvas.fill(art, style.surface, CLOTH)
-        return
-    canvas.fill(art, pale if sort != 3 else lighter(style.trim, 0.55), CLOTH)
-    clip = canvas.cover(art)
-    if sort == 0:  # hills under a sun
-        canvas.fill(disc(w * (0.8 * t - 0.4), h * 0.34, min(w, h) * 0.30), style.trim, CLOTH, clip=clip)
-        for i, colour in enumerate((lighter(style.base, 0.35), style.base, darker(style.base, 0.3))):
-            rise, shift = h * (0.02 - 0.28 * i), t * 3 + i * 1.9
-            hill = Shape(
-                lambda x, y, rise=rise, shift=shift: (y - rise - h * 0.13 * np.sin(x / w * np.float32(2.6) + np.float32(shift))) * np.float32(0.85),
-                (left, bottom, right, top),
-            )
-            canvas.fill(hill, colour, CLOTH, clip=clip)
-    elif sort == 1:  # nested arches
-        size = min(w * 0.82, h * 0.7)
-        for i, colour in enumerate((style.base, pale, style.trim, pale, darker(style.base, 0.25))):
-            r = size * (1 - 0.2 * i)
-            arch = disc(0, h * 0.1 * (1 - t), r) | box(-r, bottom, r, h * 0.1 * (1 - t))
-            canvas.fill(arch, colour, CLOTH, clip=clip)
-    elif sort == 2:  # blocks of colour
-        split = h * (0.5 * t - 0.1)
-        m = min(w, h) * 0.12
-        canvas.fill(box(left + m, split + m / 2, right - m, top - m, 0.03), style.base, CLOTH)
-        canvas.fill(box(left + m, bottom + m, right - m, split - m / 2, 0.03), style.trim, CLOTH)
-    else:  # a branch with round leaves
-        canvas.fill(stroke([(0, bottom), (w * 0.08, top * 0.7)], 0.02), darker(style.base, 0.3), CLOTH, clip=clip)
-        for i in range(7):
-            y = bottom + h * (0.35 + 0.22 * i)
-            side = -1 if i % 2 else 1
-            spot = ellipse(side * w * 0.33, 0, w * 0.27, w * 0.16).turned(side * (0.5 + 0.3 * t)).moved(0, y)
-            canvas.fill(spot, style.base if i % 3 else lighter(style.base, 0.25), CLOTH, clip=clip)
-
-
 def cushion(canvas: Canvas, style: Style) -> None:
     """form: width, height, how far the sides draw in, corners, piping (from .5 on), how it leans."""
     w, h = style.between(0, 0.58, 0.76), style.between(1, 0.44, 0.68)
@@ -239,8 +176,15 @@ def cushion(canvas: Canvas, style: Style) -> None:
     y = FLOOR + h + 0.02
     corner = style.between(3, 0.90, 1.0)
     half = [
-        (0.0, -h + pinch), (w * 0.6, -h + pinch * 0.5), (w * corner, -h), (w - pinch * 0.8, -h * 0.4),
-        (w - pinch, 0.0), (w - pinch * 0.8, h * 0.4), (w * corner, h), (w * 0.6, h - pinch * 0.5), (0.0, h - pinch),
+        (0.0, -h + pinch),
+        (w * 0.6, -h + pinch * 0.5),
+        (w * corner, -h),
+        (w - pinch * 0.8, -h * 0.4),
+        (w - pinch, 0.0),
+        (w - pinch * 0.8, h * 0.4),
+        (w * corner, h),
+        (w * 0.6, h - pinch * 0.5),
+        (0.0, h - pinch),
     ]
     outline = blob([*half, *((-px, py) for px, py in reversed(half[1:-1]))], 3)
     lean = (style.form[5] - 0.5) * 0.16

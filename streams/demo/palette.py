@@ -72,8 +72,10 @@ def mixed(one: Colour, other: Colour, share: float) -> Colour:
 
 
 def darker(colour: Colour, share: float) -> Colour:
+    """Return the colour mixed with a near black."""
     return mixed(colour, (0.08, 0.07, 0.10), share)
 
 
 def lighter(colour: Colour, share: float) -> Colour:
+    """Return the colour mixed with a warm white."""
     return mixed(colour, (1.0, 0.99, 0.96), share)

@@ -82,27 +82,32 @@ def _staggered(u: Field, v: Field) -> tuple[Field, Field, Field]:
 
 
 def stripes(u: Field, v: Field, edge: float) -> Weights:
+    """Upright stripes, wide ones and between them thin ones in the second colour."""
     wide = within(np.abs(_cell(u)) - np.float32(0.22), edge)
     thin = within(np.abs(_cell(u + np.float32(0.5))) - np.float32(0.045), edge)
     return wide, thin
 
 
 def bands(u: Field, v: Field, edge: float) -> Weights:
+    """Level stripes."""
     return stripes(v, u, edge)
 
 
 def dots(u: Field, v: Field, edge: float) -> Weights:
+    """Dots in rows, every other row moved by half."""
     a, b, _ = _staggered(u, v)
     return within(np.sqrt(a * a + b * b) - np.float32(0.25), edge), 0.0
 
 
 def checks(u: Field, v: Field, edge: float) -> Weights:
+    """Gingham: where stripes and bands cross, the accent colour is full."""
     one = within(np.abs(_cell(u)) - np.float32(0.25), edge)
     other = within(np.abs(_cell(v)) - np.float32(0.25), edge)
     return (one + other) * np.float32(0.5), 0.0
 
 
 def zigzag(u: Field, v: Field, edge: float) -> Weights:
+    """Chevrons, wide and thin by turns."""
     bent = v + np.abs(_cell(u)) * np.float32(0.9)
     return (
         within(np.abs(_cell(bent)) - np.float32(0.2), edge * 1.4),
@@ -117,7 +122,9 @@ def floral(u: Field, v: Field, edge: float) -> Weights:
     petals = r - np.float32(0.30) * (np.float32(0.74) + np.float32(0.26) * np.cos(5 * np.arctan2(b, a) + odd))
     eye = r - np.float32(0.085)
     x, y = np.abs(a) - np.float32(0.33), b + np.float32(0.30)
-    leaves = np.sqrt((x * np.float32(0.8) + y * np.float32(0.6)) ** 2 + 6 * (y * np.float32(0.8) - x * np.float32(0.6)) ** 2)
+    leaves = np.sqrt(
+        (x * np.float32(0.8) + y * np.float32(0.6)) ** 2 + 6 * (y * np.float32(0.8) - x * np.float32(0.6)) ** 2
+    )
     return within(petals, edge), np.maximum(within(eye, edge), within(leaves - np.float32(0.13), edge))
 
 
@@ -133,8 +140,9 @@ def leaves(u: Field, v: Field, edge: float) -> Weights:
 
 
 def diamonds(u: Field, v: Field, edge: float) -> Weights:
+    """Argyle: diamonds with lines across in the second colour."""
     a, b = np.abs(_cell(u)), np.abs(_cell(v))
-    line = np.abs(np.abs(_cell(u + v)) - np.float32(0.0)), np.abs(np.abs(_cell(u - v)) - np.float32(0.0))
+    line = np.abs(_cell(u + v)), np.abs(_cell(u - v))
     return within(a + b - np.float32(0.36), edge), within(np.minimum(*line) - np.float32(0.03), edge)
 
 

@@ -94,7 +94,7 @@ class Revolved:
         canvas.fill(shape, surface, material, self.relief)
         left, bottom, right, top = shape.bounds
         shade = Shape(
-            lambda x, y: (np.float32(self.x) + self.width(y) * np.float32(0.98) - x),
+            lambda x, y: np.float32(self.x) + self.width(y) * np.float32(0.98) - x,
             (left, bottom, right, top),
         )
         canvas.shadow(shade, 0.16 * self.widest + 0.02, 0.22, clip=canvas.cover(shape))

@@ -63,7 +63,10 @@ def _table(canvas: Canvas, tone: Colour, number: int) -> None:
     canvas.colours[:] = np.array(tone, dtype=np.float32)[:, None, None]
     _light_falls(canvas, 0.16)
     wood = WOODS[number % 3]
-    top = Shape(lambda x, y: np.broadcast_to(y - np.float32(_HORIZON), np.broadcast_shapes(x.shape, y.shape)), (-1, -1, 1, _HORIZON))
+    top = Shape(
+        lambda x, y: np.broadcast_to(y - np.float32(_HORIZON), np.broadcast_shapes(x.shape, y.shape)),
+        (-1, -1, 1, _HORIZON),
+    )
     canvas.fill(top, wood, WOOD)
     below = canvas.y[:, 0] < _HORIZON
     rows = canvas.y[below]

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
+"""Values over a window of the picture (float32 throughout; the type is wider, as NumPy cannot say so of a sum)."""
+
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
@@ -96,6 +98,8 @@ def _hull(one: Shape, other: Shape) -> Box:
 
 
 def disc(x: float, y: float, radius: float) -> Shape:
+    """A circle's inside."""
+
     def distance(u: Field, v: Field) -> Field:
         return np.sqrt((u - np.float32(x)) ** 2 + (v - np.float32(y)) ** 2) - np.float32(radius)
 
