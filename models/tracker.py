@@ -123,7 +123,7 @@ class Tracker:
         version = former.image_version if former else 0
         if known is None or set(known.images) != set(names):
             version = max(at_ms, version + 1)
-            if names or state.embedding:
+            if names or known:
                 self.ask(record.item_id, state, version, dict(zip(names, record.images, strict=True)), at_ms)
         state.record = ItemRecord(msgspec.Raw(body), record.facts, names, version, at_ms, Written(), writer=self.writer)
         self.records_due[record.item_id] = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -72,6 +72,10 @@ class Connection:
         }
         return AIOKafkaProducer(**(settings | more))
 
+    def on(self, cluster: str) -> Connection:
+        """The same connection, knowing the id of its cluster and with it whether that is the embedded broker."""
+        return replace(self, embedded=cluster.startswith("mockCluster"))
+
     def admin(self) -> AIOKafkaAdminClient:
         """An admin client; it must be started and closed by the caller."""
         return AIOKafkaAdminClient(bootstrap_servers=self.broker, client_id=self.client_id)
@@ -121,4 +125,4 @@ async def cluster_id(connection: Connection) -> str:
 
 async def is_embedded(broker: str) -> bool:
     """Whether the broker is `kindred broker` or the demo's: librdkafka's mock cluster says so in its cluster id."""
-    return (await cluster_id(Connection(broker))).startswith("mockCluster")
+    return Connection(broker).on(await cluster_id(Connection(broker))).embedded

@@ -45,16 +45,20 @@ class BatchConsumer(mode.Service):
         self.records_max = records_max
         self.generation = 0
         self.batch_lock = asyncio.Lock()
-        self.last_contact = time.monotonic()
-        """When the broker last answered a poll or a commit, for readiness."""
+        self.bug: BaseException | None = None
+        """Set by `process` when an event could not be handled by fault of ours: stop once the offsets are committed."""
         self._settings = consumer
         self._done: dict[TopicPartition, int] = {}
+        self._committed: dict[TopicPartition, int] = {}
         self._committed_at = 0.0
         self._taking_over: asyncio.Task[None] | None = None
 
     consumer: AIOKafkaConsumer
 
     # What a subclass says.
+
+    async def prepare(self) -> None:
+        """Wait for what must be there before the group is joined; must return when the service stops."""
 
     async def process(self, batches: Batches) -> Mapping[TopicPartition, int]:
         """Handle a poll; returns the next offset to read of each partition, once the effects are acknowledged."""
@@ -70,7 +74,6 @@ class BatchConsumer(mode.Service):
 
     async def on_start(self) -> None:
         self.consumer = await self.connection.started(self._make, self.group)
-        self.consumer.subscribe(self.topics, listener=_Listener(self))
 
     def _make(self) -> AIOKafkaConsumer:
         return self.connection.consumer(self.group, max_poll_records=self.records_max, **self._settings)
@@ -84,15 +87,18 @@ class BatchConsumer(mode.Service):
 
     @mode.Service.task
     async def poll(self) -> None:
-        """Poll and handle until the service stops."""
+        """Join the group, then poll and handle until the service stops."""
+        await self.prepare()
+        self.consumer.subscribe(self.topics, listener=_Listener(self))
         while not self.should_stop:
             generation = self.generation
             batches = await self.consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)
             async with self.batch_lock:
                 if batches and generation == self.generation:
-                    self.last_contact = time.monotonic()
-                    self._done.update(await self.process(batches))
-                await self.commit()
+                            self._done.update(await self.process(batches))
+                await self.commit(force=self.bug is not None)
+            if self.bug:
+                raise self.bug
 
     async def commit(self, force: bool = False) -> None:
         """Commit what is done, at most every quarter of a second."""
@@ -106,7 +112,7 @@ class BatchConsumer(mode.Service):
             return
         try:
             await self.consumer.commit(offsets)
-            self.last_contact = time.monotonic()
+            self._committed.update(offsets)
         except (CommitFailedError, IllegalStateError, RebalanceInProgressError) as error:
             log.info("%s: the commit is left to the partitions' new owner: %r", self.group, error)
         except KafkaError as error:
@@ -114,12 +120,43 @@ class BatchConsumer(mode.Service):
             for tp, offset in offsets.items():
                 self._done.setdefault(tp, offset)
 
+    # What it tells of itself.
+
+    def lag(self, tp: TopicPartition) -> int:
+        """Messages that are on the broker and not handled yet, as far as is known."""
+        high, done = self.consumer.highwater(tp), self._committed.get(tp)
+        return max(0, high - done) if high is not None and done is not None else 0
+
+    def waiting_for(self) -> str | None:
+        """Why the stage is not ready, in words; None when it is."""
+        if not self.generation:
+            return "the consumer group has not met yet"
+        if self._taking_over and not self._taking_over.done():
+            return "partitions are being taken over"
+        return None
+
+    def status(self) -> dict[str, Any]:
+        """Partitions held, by topic."""
+        held: dict[str, list[int]] = {}
+        for tp in sorted(self.consumer.assignment()):
+            held.setdefault(tp.topic, []).append(tp.partition)
+        return {"group": self.group, "partitions": held}
+
+    def measure(self) -> None:
+        """Nothing beside what a subclass measures."""
+
+    def lags(self) -> dict[str, int]:
+        """Messages that wait, by topic."""
+        lags = dict.fromkeys(self.topics, 0)
+        for tp in self.consumer.assignment():
+            lags[tp.topic] += self.lag(tp)
+        return lags
+
     # Rebalances.
 
     async def on_assigned(self, partitions: frozenset[TopicPartition]) -> None:
         """Called inside the rebalance: only pause, and start to take over beside it."""
         self.generation += 1
-        self.last_contact = time.monotonic()
         if not partitions:
             return
         self.consumer.pause(*partitions)

@@ -1,0 +1,84 @@
+"""The catalog's mean, fitted by the owner of partition 0 on the vectors of its partition and told to all.
+
+Items are spread over the partitions by a hash, so one partition is a fair sample.  Everybody centres by the last message
+of `catalog-statistics`, so all workers change it at the same event.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from indexes.statistics import MeanFit
+from models.errors import BadEvent
+from models.truth_messages import CatalogStatistics, ItemEmbedding, read_catalog_statistics
+from models.vectors import pack_mean, unpack_half
+
+log = logging.getLogger(__name__)
+
+
+class CatalogMean:
+    """Watches embeddings of partition 0 and says when a new mean is to be published."""
+
+    def __init__(self, writer: str) -> None:
+        self.writer = writer
+        self.model = ""
+        self.version = 0
+        self._fit: MeanFit | None = None
+        self._dimension = 0
+
+    def read(self, messages: Iterable[Any]) -> None:
+        """Messages of `catalog-statistics`: what is in force."""
+        for message in messages:
+            if message.value is None:
+                continue
+            try:
+                statistics = read_catalog_statistics(message.value)
+            except msgspec.DecodeError as error:
+                log.warning("catalog-statistics@%d is not ours: %s", message.offset, error)
+                continue
+            self.version = max(self.version, statistics.version)
+
+    def observe(self, item_id: str, embedding: ItemEmbedding | None) -> None:
+        """A message of `item-embeddings`."""
+        texts = [each.vector for each in embedding.images if each.vector] if embedding else []
+        if embedding and texts and embedding.model != self.model:
+            self.model, self._fit = embedding.model, None
+        try:
+            vectors = [unpack_half(text, _numbers(text)) for text in texts]
+        except BadEvent as error:
+            log.warning("the embedding of %s does not count for the catalog's mean: %s", item_id, error)
+            return
+        if vectors and (self._fit is None or vectors[0].shape[0] != self._dimension):
+            self._dimension = vectors[0].shape[0]
+            self._fit = MeanFit(self._dimension)
+        if self._fit is None:
+            return
+        if vectors:
+            self._fit.add(item_id, np.stack(vectors))
+        else:
+            self._fit.remove(item_id)
+
+    def due(self, now_ms: int) -> CatalogStatistics | None:
+        """The message to publish now, if the catalog has grown or drifted enough since the last one."""
+        if self._fit is None or not self._fit.due():
+            return None
+        mean, count = self._fit.fit()
+        self.version += 1
+        return CatalogStatistics(
+            version=self.version,
+            model=self.model,
+            count=count,
+            mean=pack_mean(mean),
+            at=now_ms,
+            writer=self.writer,
+        )
+
+
+def _numbers(text: str) -> int:
+    """How many float16 numbers a base64 text holds."""
+    return (len(text) * 3 // 4 - text.count("=")) // 2

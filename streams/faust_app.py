@@ -1,0 +1,65 @@
+"""The Faust application that is each worker's shell: lifecycle, agent of the embed stage, web pages.
+
+Faust is used for what it is good at.  Its exactly-once, tables, replies and topic declaration are not used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+
+from streams.connection import REQUEST_BYTES_MAX, Connection
+from streams.settings import Settings
+
+EMBEDDED_FETCH_WAIT_MS = 10
+
+
+class _EagerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Does not let a fetch wait: the embedded broker does not wake it, and Faust's own wait is 1.5 s."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = EMBEDDED_FETCH_WAIT_MS
+        return consumer
+
+
+class _EagerConsumer(driver.Consumer):  # type: ignore[misc]
+    def _new_consumer_thread(self) -> _EagerThread:
+        return _EagerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _EagerTransport(driver.Transport):  # type: ignore[misc]
+    Consumer = _EagerConsumer
+
+
+def make_app(settings: Settings, connection: Connection) -> faust.App:
+    """A new application; `<prefix>kindred-embed` is also the consumer group of its agent."""
+    session_s = 4.0 if connection.embedded else settings.session_timeout_s
+    app = faust.App(
+        settings.topic_prefix + "kindred-embed",
+        broker=[f"kafka://{server}" for server in connection.broker.split(",")],
+        store="memory://",
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        stream_wait_empty=False,  # otherwise a stop waits for ever while an event is not acknowledged
+        broker_session_timeout=session_s,
+        broker_heartbeat_interval=min(settings.heartbeat_s, session_s / 4),
+        broker_max_poll_records=500,
+        consumer_max_fetch_size=REQUEST_BYTES_MAX,
+        consumer_auto_offset_reset="earliest",
+        producer_max_request_size=REQUEST_BYTES_MAX,
+        datadir=str(settings.data / "faust"),
+        web_bind=settings.web_host,
+        web_host=settings.web_host,
+        web_port=settings.web_port,
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        web_metrics_enabled=False,
+        logging_config=None,
+    )
+    if connection.embedded:
+        app.transport = _EagerTransport(app.conf.broker_consumer, app)
+    return app

@@ -1,0 +1,206 @@
+"""The index stage: partition n of the truths becomes shard n, and what is read is in the answers at once.
+
+No consumer group: any number of workers read the same partitions, each from its own checkpoint on.  A worker is loaded
+when it has read all that was there at its start.  All shards are centred by the last message of `catalog-statistics`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import IO, Any
+
+import mode
+import msgspec
+import numpy as np
+from aiokafka import TopicPartition
+from numpy.typing import NDArray
+
+from indexes.shard import Shard
+from indexes.shard_settings import ShardSettings
+from models.embedder import Embedder
+from models.errors import BadEvent, KindredError
+from models.truth_messages import read_catalog_statistics
+from models.vectors import unpack_mean
+from streams import topics
+from streams.connection import Connection
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.truths import TruthReader
+
+log = logging.getLogger(__name__)
+
+RECORDS_MAX = 500
+TEND_INTERVAL_S = 0.2
+SILENCE_S_MAX = 5.0
+
+
+class DataInUse(KindredError):
+    """Another worker uses the same folder of shards."""
+
+
+class Index(mode.Service):
+    """Holds the shards of this worker and keeps them up with the truths."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        metrics: Metrics,
+        clock_ms: Callable[[], int],
+        numbers: Sequence[int],
+        embedder: Embedder,
+        cluster: str,
+        retention_ms: int,
+    ) -> None:
+        super().__init__()
+        self.connection = connection
+        self.settings = settings
+        self.metrics = metrics
+        self.clock_ms = clock_ms
+        self.numbers = tuple(numbers)
+        self.model = embedder.model
+        self.dimension = embedder.dimension
+        self.cluster = cluster
+        self.retention_ms = retention_ms
+        self.shards: dict[int, Shard] = {}
+        self.mean: NDArray[np.float32] | None = None
+        self.mean_version = 0
+        self.loaded = False
+        self._read_ms: dict[TopicPartition, int] = {}
+        self._lock_file: IO[str] | None = None
+        self._started = time.monotonic()
+
+    async def on_start(self) -> None:
+        self._lock()
+        places = [self._place(name, number) for number in self.numbers for name in topics.TRUTHS]
+        self._statistics = self._place(topics.CATALOG_STATISTICS, 0)
+        self.reader = TruthReader(self.connection, "index", [*places, self._statistics], RECORDS_MAX)
+        await self.reader.connect()
+        offsets: dict[TopicPartition, int] = {}
+        for number in self.numbers:
+            shard = await asyncio.to_thread(self._open, number)
+            self.shards[number] = shard
+            offsets |= {self._place(name, number): offset for name, offset in shard.next_offsets.items()}
+        self.reader.start(offsets)
+
+    async def on_stop(self) -> None:
+        await self.reader.stop()
+        for shard in self.shards.values():
+            await asyncio.to_thread(shard.close)
+        if self._lock_file:
+            self._lock_file.close()
+
+    def _place(self, name: str, partition: int) -> TopicPartition:
+        return TopicPartition(self.settings.topic_prefix + name, partition)
+
+    def _lock(self) -> None:
+        """Two workers that wrote the same checkpoint would break each other's."""
+        self.settings.data.mkdir(parents=True, exist_ok=True)
+        self._lock_file = open(self.settings.data / "lock", "w")  # noqa: SIM115  (held until the stage stops)
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataInUse(
+                f"KINDRED_DATA {self.settings.data} is in use by another worker; give each worker a folder of its own"
+            ) from error
+
+    def _open(self, number: int) -> Shard:
+        places = {name: self._place(name, number) for name in topics.TRUTHS}
+        return Shard.open(
+            self.settings.data / f"shard-{number}",
+            number,
+            ShardSettings(
+                dimension=self.dimension,
+                model=self.model,
+                low_stock_at=self.settings.low_stock,
+                delta_rows_max=self.settings.delta_rows_max,
+                segment_rows_min=self.settings.segment_rows_min,
+            ),
+            cluster_id=self.cluster,
+            now_ms=self.clock_ms(),
+            retention_ms=self.retention_ms,
+            offsets={name: (self.reader.beginnings[tp], self.reader.ends[tp]) for name, tp in places.items()},
+        )
+
+    @mode.Service.task
+    async def follow(self) -> None:
+        """Read the truths into the shards until the service stops."""
+        while not self.should_stop:
+            for tp, messages in (await self.reader.poll()).items():
+                if tp == self._statistics:
+                    self._use_statistics(messages)
+                else:
+                    self._apply(tp, messages)
+                await asyncio.sleep(0)  # a request may be waiting
+            if not self.loaded and self.reader.caught_up:
+                self.loaded = True
+                items = sum(shard.items for shard in self.shards.values())
+                log.info("index: loaded %d items in %.1f s", items, time.monotonic() - self._started)
+
+    def _apply(self, tp: TopicPartition, messages: Sequence[Any]) -> None:
+        name = tp.topic.removeprefix(self.settings.topic_prefix)
+        changes = [(message.key.decode("utf-8", "replace"), message.value) for message in messages if message.key]
+        rejected = self.shards[tp.partition].apply(name, changes, messages[-1].offset + 1, self.clock_ms())
+        for key, reason in rejected:
+            log.warning("%s[%d]: the message of %r is not ours and hides what it was about: %s", *tp, key[:100], reason)
+        self._read_ms[tp] = messages[-1].timestamp
+        self.metrics.events.labels("index", tp.topic).inc(len(messages))
+
+    def _use_statistics(self, messages: Sequence[Any]) -> None:
+        """Centre by the newest mean of our model."""
+        for message in messages:
+            if message.value is None:
+                continue
+            try:
+                statistics = read_catalog_statistics(message.value)
+                mean = unpack_mean(statistics.mean, self.dimension) if statistics.model == self.model else None
+            except (msgspec.DecodeError, BadEvent) as error:
+                log.warning("catalog-statistics@%d is not ours: %s", message.offset, error)
+                continue
+            if mean is not None:
+                self.mean, self.mean_version = mean, statistics.version
+        for shard in self.shards.values():
+            shard.use_mean(self.mean)
+
+    # What it tells of itself.
+
+    def waiting_for(self) -> str | None:
+        if not self.loaded:
+            return f"{self.lag()} messages of the truths are not read yet"
+        silence_s = self.reader.silence_s(self.clock_ms() / 1000)
+        return f"the broker has not answered for {silence_s:.0f} s" if silence_s > SILENCE_S_MAX else None
+
+    def lag(self, name: str | None = None) -> int:
+        """Messages on the broker that are not in the shards yet, of one truth or of all."""
+        names = (name,) if name else topics.TRUTHS
+        return sum(self.reader.lag(self._place(each, number)) for number in self.numbers for each in names)
+
+    def lags_ms(self, now_ms: int) -> dict[str, int]:
+        """By truth, how old the newest message is that was read while others already wait; 0: none waits."""
+        return {
+            name: max(0, now_ms - min(self._read_ms.get(self._place(name, number), now_ms) for number in self.numbers))
+            if self.lag(name)
+            else 0
+            for name in topics.TRUTHS
+        }
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "loaded": self.loaded,
+            "model": self.model,
+            "dimension": self.dimension,
+            "mean_version": self.mean_version,
+            "lag": {name: self.lag(name) for name in topics.TRUTHS},
+            "shards": {str(number): shard.statistics() for number, shard in self.shards.items()},
+        }
+
+    def measure(self) -> None:
+        for name in topics.TRUTHS:
+            self.metrics.lag.labels("index", name).set(self.lag(name))
+        for number, shard in self.shards.items():
+            statistics = shard.statistics()
+            self.metrics.shard_items.labels(number).set(statistics["items"])

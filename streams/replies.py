@@ -1,0 +1,177 @@
+"""Where a reply goes and what it carries, so that Spring Kafka's, NestJS's and plain clients all understand it.
+
+Headers: `kafka_correlationId` echoed byte for byte, once; `kafka_nest-is-disposed` on every reply; `kindred_status`;
+`kafka_nest-err` on a failed one.  A reply topic must be on the allow-list, and it must exist: a send to a topic that does
+not would wait for 40 s, so the broker is asked first, beside the other replies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import itertools
+import logging
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from streams.connection import Connection
+from streams.dead_letters import header
+from streams.metrics import Metrics
+from streams.outbox import Message, Outbox
+
+log = logging.getLogger(__name__)
+
+LEGAL_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+KNOWN_S = 60.0
+"""How long the number of partitions of a reply topic is believed."""
+MISSING_S = 2.0
+"""How long a reply topic that does not exist is not asked for again."""
+DELIVERY_S_MAX = 30.0
+
+
+class Address(NamedTuple):
+    """Where the reply to a request goes."""
+
+    topic: str
+    partition: int | None
+    correlation: bytes | None
+
+
+class Reply(NamedTuple):
+    """A reply on its way.  `status` 200 unless the whole request failed."""
+
+    address: Address
+    key: bytes | None
+    body: bytes
+    status: int
+
+
+def partition_number(value: bytes) -> int | None:
+    """`kafka_replyPartition`: four bytes that are not all digits are a big-endian int (Spring), else text (NestJS)."""
+    if len(value) == 4 and not value.isdigit():
+        return int.from_bytes(value, "big", signed=True)
+    return int(value) if value.isdigit() and len(value) <= 9 else None
+
+
+class Replies:
+    """Knows reply topics and sends replies, each partition's apart from the others'."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        producer: AIOKafkaProducer,
+        metrics: Metrics,
+        allowed: Iterable[str],
+        prefix: str,
+        default: str,
+    ) -> None:
+        self.connection = connection
+        self.producer = producer
+        self.metrics = metrics
+        self.allowed = tuple(prefix + pattern for pattern in allowed)
+        self.default = default
+        self._partitions: dict[str, tuple[float, int]] = {}
+        self._turn = itertools.count()
+        self._asking = asyncio.Lock()
+        self._warned: set[str] = set()
+
+    def address(self, message: Any) -> Address | None:
+        """Where the reply to a request goes; None when its reply topic may not be written to."""
+        headers = message.headers
+        correlation = header(headers, "kafka_correlationId")
+        named = header(headers, "kafka_replyTopic")
+        topic = named.decode("utf-8", "replace") if named else self.default
+        if topic != self.default and not any(fnmatch.fnmatchcase(topic, pattern) for pattern in self.allowed):
+            self.lost(topic, "KINDRED_REPLY_TOPICS does not allow it")
+            return None
+        if not LEGAL_TOPIC.fullmatch(topic):
+            self.lost(topic, "it is not a legal name")
+            return None
+        place = header(headers, "kafka_replyPartition")
+        if not place:
+            return Address(topic, None, correlation)
+        number = partition_number(place)
+        if number is None or number < 0:
+            self.lost(topic, f"its partition {place[:20]!r} is not a number")
+            return None
+        return Address(topic, number, correlation)
+
+    def lost(self, topic: str, why: str, count: int = 1) -> None:
+        """Count replies that reach nobody; one log line a topic and reason."""
+        self.metrics.replies_lost.inc(count)
+        if len(self._warned) < 1_000 and (line := f"{topic[:249]!r}: {why}") not in self._warned:
+            self._warned.add(line)
+            log.warning("no reply to the topic %s", line)
+
+    def known(self, topic: str) -> bool:
+        """Whether the number of partitions of a topic is known, also that it has none: then nothing has to wait."""
+        until, _ = self._partitions.get(topic, (0.0, 0))
+        return time.monotonic() < until
+
+    async def ask(self, topic: str) -> None:
+        """Ask the broker for a topic's partitions, until it answers."""
+        delay_s = 0.1
+        async with self._asking:
+            while not self.known(topic):
+                count = await self._count(topic)
+                if count is not None:
+                    self._partitions[topic] = (time.monotonic() + (KNOWN_S if count else MISSING_S), count)
+                    return
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 2.0)
+
+    async def _count(self, topic: str) -> int | None:
+        """Partitions of a topic, 0 when there is no such topic, None when the broker does not answer."""
+        admin = self.connection.admin()
+        try:
+            await admin.start()
+            described = (await admin.describe_topics([topic]))[0]
+        except (KafkaError, OSError) as error:
+            log.warning("the broker does not tell of the topic %s: %r", topic, error)
+            return None
+        finally:
+            await admin.close()
+        return 0 if described["error_code"] else len(described["partitions"])
+
+    async def send(self, replies: Iterable[Reply]) -> None:
+        """Deliver replies; one that has no place is counted as lost.  Waits for the broker as long as it takes."""
+        rounds: dict[tuple[str, int | None], list[Message]] = defaultdict(list)
+        for reply in replies:
+            rounds[reply.address.topic, reply.address.partition].append(_message(reply))
+        await asyncio.gather(*(self._deliver(*place, messages) for place, messages in rounds.items()))
+
+    async def _deliver(self, topic: str, partition: int | None, messages: list[Message]) -> None:
+        while True:
+            if not self.known(topic):
+                await self.ask(topic)
+            count = self._partitions[topic][1]
+            if not count:
+                return self.lost(topic, "it does not exist", len(messages))
+            if partition is not None and partition >= count:
+                return self.lost(topic, f"it has {count} partitions, {partition} is not one of them", len(messages))
+            outbox = Outbox(self.producer)
+            place = next(self._turn) % count if partition is None else partition
+            for message in messages:
+                outbox.put(topic, place, message)
+            try:
+                return await asyncio.wait_for(outbox.deliver(), DELIVERY_S_MAX)
+            except TimeoutError:
+                del self._partitions[topic]  # is the broker away, or has the topic gone?
+            except KafkaError as error:
+                return self.lost(topic, f"not delivered: {error!r}", len(messages))
+
+
+def _message(reply: Reply) -> Message:
+    headers: list[tuple[str, bytes]] = []
+    if reply.address.correlation is not None:
+        headers.append(("kafka_correlationId", reply.address.correlation))
+    headers += [("kafka_nest-is-disposed", b"\0"), ("kindred_status", b"%d" % reply.status)]
+    if reply.status != 200:
+        headers.append(("kafka_nest-err", reply.body))
+    return Message(reply.key, reply.body, headers)

@@ -1,0 +1,98 @@
+"""Rules as they stand on `rule-changes`, in force from the next request on.
+
+Every worker reads the whole topic.  A rule that cannot be understood leaves its earlier version in force and becomes a
+dead letter; one that already was there at the start is only logged, because whoever read it then has set it aside.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import mode
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from models.errors import BadEvent
+from models.rules import RuleBook, parse_rule
+from streams import topics
+from streams.connection import Connection
+from streams.dead_letters import dead_letter
+from streams.metrics import Metrics
+from streams.origin import origin_of
+from streams.outbox import Outbox
+from streams.settings import Settings
+from streams.truths import TruthReader
+
+log = logging.getLogger(__name__)
+
+
+class RuleReader(mode.Service):
+    """Keeps a `RuleBook` up with `rule-changes`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        metrics: Metrics,
+        sets_aside: Callable[[], bool],
+    ) -> None:
+        """`sets_aside`: whether this worker is the one that writes dead letters of rules."""
+        super().__init__()
+        self.connection = connection
+        self.settings = settings
+        self.metrics = metrics
+        self.sets_aside = sets_aside
+        self.book = RuleBook()
+        self.newest_ms: int | None = None
+        """Unix ms of the newest rule change that is in force."""
+
+    producer: AIOKafkaProducer
+
+    async def on_start(self) -> None:
+        self._place = TopicPartition(self.settings.topic_prefix + topics.RULE_CHANGES, 0)
+        self.producer = await self.connection.started(self.connection.producer, "rules")
+        self.reader = TruthReader(self.connection, "rules", [self._place])
+        await self.reader.connect()
+        self.reader.start()
+
+    async def on_stop(self) -> None:
+        await self.reader.stop()
+        await self.producer.stop()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the rules that were there at the start are in force."""
+        return self.reader.caught_up
+
+    def lag(self) -> int:
+        """Rule changes that are not in force yet."""
+        return self.reader.lag(self._place)
+
+    @mode.Service.task
+    async def follow(self) -> None:
+        """Read rules until the service stops."""
+        while not self.should_stop:
+            for messages in (await self.reader.poll()).values():
+                outbox = Outbox(self.producer)
+                for message in messages:
+                    self._take(message, outbox)
+                self.metrics.rules.set(len(self.book.in_force()))
+                await outbox.deliver()
+
+    def _take(self, message: Any, outbox: Outbox) -> None:
+        try:
+            if message.key is None:
+                raise BadEvent("expected the rule's id as key, got null")
+            rule_id = message.key.decode()
+            if message.value is None:
+                self.book.remove(rule_id)
+            else:
+                self.book.put(parse_rule(rule_id, message.value))
+            self.newest_ms = message.timestamp
+        except (BadEvent, UnicodeDecodeError) as error:
+            log.warning("rule-changes@%d is not understood, an earlier version stays: %s", message.offset, error)
+            if message.offset >= self.reader.ends[self._place] and self.sets_aside():
+                bad = error if isinstance(error, BadEvent) else BadEvent(f"expected a key in UTF-8: {error}")
+                outbox.put(self.settings.topic_prefix + topics.DEAD_LETTERS, 0, dead_letter(origin_of(message), "serve", bad))
+                self.metrics.dead_letters.labels("serve").inc()

@@ -1,0 +1,233 @@
+"""The serve stage: one request in, one reply out, always.
+
+A batch consumer: the requests of a poll are answered together, by one matrix product a shard.  What would keep the others
+waiting happens beside the batch: images to fetch and embed, reply topics not known yet, the delivery of replies.  An
+offset is committed when the reply was delivered (or has no place), so a request is answered again after a crash, not lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiokafka import TopicPartition
+
+from indexes.answering import AnswerSettings, answer_requests
+from models.answer import Result
+from models.errors import BadEvent, KindredError, Unavailable
+from models.request import Batch, Request, RequestLimits, parse_requests
+from models.vectors import Vectors, unpack_half
+from streams import topics
+from streams.connection import Connection
+from streams.consume import BatchConsumer, Batches
+from streams.dead_letters import header
+from streams.image_vectors import ImageVectors
+from streams.in_flight import InFlight
+from streams.index import Index
+from streams.metrics import Metrics
+from streams.replies import Address, Replies, Reply
+from streams.rule_reader import RuleReader
+from streams.settings import Settings
+
+REQUESTS_MAX = 32
+"""Of a poll: larger batches hold the loop for 40 ms and more."""
+IN_FLIGHT_MAX = 512
+"""Requests whose replies are not delivered yet; beyond, no more are taken."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request taken from the topic."""
+
+    tp: TopicPartition
+    message: Any
+    address: Address
+    batch: Batch
+
+    @property
+    def links(self) -> list[str]:
+        """Images that have to be embedded before it can be answered."""
+        return [each.link for entry in self.batch.entries if isinstance(entry, Request) for each in entry.images]
+
+
+class Serve(BatchConsumer):
+    """Answers requests from the shards of this worker."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        metrics: Metrics,
+        clock_ms: Callable[[], int],
+        index: Index,
+        vectors: ImageVectors,
+    ) -> None:
+        self._requests_topic = settings.topic_prefix + topics.SIMILAR_REQUESTS
+        super().__init__(connection, settings.topic_prefix + "kindred-serve", [self._requests_topic], REQUESTS_MAX)
+        self.settings = settings
+        self.metrics = metrics
+        self.clock_ms = clock_ms
+        self.index = index
+        self.vectors = vectors
+        self.rules = RuleReader(connection, settings, metrics, self._owns_first_partition)
+        self.limits = RequestLimits(entries_max=settings.entries_max, hits_max=settings.hits_max)
+        self.in_flight = InFlight()
+        self._beside: set[asyncio.Task[None]] = set()
+        self._delivered = asyncio.Event()
+
+    def on_init_dependencies(self) -> list[Any]:
+        return [self.rules]
+
+    async def on_start(self) -> None:
+        self.producer = await self.connection.started(self.connection.producer, "serve")
+        self.replies = Replies(
+            self.connection,
+            self.producer,
+            self.metrics,
+            self.settings.reply_topics,
+            self.settings.topic_prefix,
+            self.settings.topic_prefix + topics.SIMILAR_RESPONSES,
+        )
+        await super().on_start()
+
+    async def prepare(self) -> None:
+        """Requests are not taken before the shards and the rules are loaded: others may answer them."""
+        while not (self.index.loaded and self.rules.loaded) and not self.should_stop:
+            await self.sleep(0.02)
+
+    async def on_stop(self) -> None:
+        if self._beside:
+            await asyncio.wait(self._beside, timeout=self.settings.stop_timeout_s / 2)
+        for task in self._beside:
+            task.cancel()
+        self._done.update(self.in_flight.committable())
+        await super().on_stop()
+        await self.producer.stop()
+
+    def _owns_first_partition(self) -> bool:
+        return any(tp.partition == 0 for tp in self.consumer.assignment())
+
+    def forget(self, partitions: frozenset[TopicPartition]) -> None:
+        self.in_flight.drop()
+
+    # A poll.
+
+    async def process(self, batches: Batches) -> Mapping[TopicPartition, int]:
+        now: list[_Asked] = []
+        for tp, messages in batches.items():
+            for message in messages:
+                self.in_flight.begin(tp, message.offset)
+                asked = self._asked(tp, message)
+                if asked is None:
+                    self.in_flight.end(tp, message.offset)
+                elif asked.links or not self.replies.known(asked.address.topic):
+                    self._start(self._answer_later(asked))
+                else:
+                    now.append(asked)
+            self.metrics.events.labels("serve", tp.topic).inc(len(messages))
+        if now:
+            self._start(self._reply(now, self._answer(now, {})))
+        while len(self.in_flight) > IN_FLIGHT_MAX:
+            self._delivered.clear()
+            await self._delivered.wait()
+        return self.in_flight.committable()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._beside.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._beside.discard(task)
+        self._done.update(self.in_flight.committable())
+        self._delivered.set()
+        if not task.cancelled() and (error := task.exception()):
+            self.bug = self.bug or error
+
+    def _asked(self, tp: TopicPartition, message: Any) -> _Asked | None:
+        """The request; None when it is not to be answered: too late, or its reply may not go where it says."""
+        deadline = header(message.headers, "kindred_deadline")
+        if deadline and deadline.isdigit() and int(deadline[:20]) < self.clock_ms():
+            self.metrics.requests_expired.inc()
+            return None
+        address = self.replies.address(message)
+        if address is None:
+            return None
+        return _Asked(tp, message, address, parse_requests(message.value, self.limits, self.settings.index))
+
+    async def _answer_later(self, asked: _Asked) -> None:
+        await self.replies.ask(asked.address.topic)
+        links = list(dict.fromkeys(asked.links))
+        outcomes = await asyncio.gather(*(self._image(link) for link in links))
+        await self._reply([asked], self._answer([asked], dict(zip(links, outcomes, strict=True))))
+
+    async def _image(self, link: str) -> Vectors | KindredError:
+        """float32[D] of an image, or why there is none."""
+        try:
+            _, vector, _ = await self.vectors.of_link(link)
+        except (BadEvent, Unavailable) as error:
+            return error
+        return unpack_half(vector, self.index.dimension)
+
+    def _answer(self, asked: Sequence[_Asked], images: Mapping[str, Vectors | KindredError]) -> list[Reply]:
+        """Replies to requests, answered together."""
+        started = time.perf_counter()
+        now_ms = self.clock_ms()
+        shards = list(self.index.shards.values())
+        for shard in shards:
+            shard.advance(now_ms)
+        results = iter(
+            answer_requests(
+                [entry for each in asked for entry in each.batch.entries],
+                images,
+                shards,
+                self.rules.book,
+                now_ms,
+                mean=self.index.mean,
+                settings=AnswerSettings(
+                    index_name=self.settings.index,
+                    shards_total=self.settings.shards,
+                    lag_ms=self.index.lags_ms(now_ms),
+                    new_query_id=lambda: secrets.token_hex(16),
+                    elapsed_ms=lambda: int((time.perf_counter() - started) * 1000),
+                ),
+            )
+        )
+        return [self._reply_to(each, [next(results) for _ in each.batch.entries]) for each in asked]
+
+    @staticmethod
+    def _reply_to(asked: _Asked, results: Sequence[Result]) -> Reply:
+        if not asked.batch.single:
+            body = b'{"results":[' + b",".join(result.body for result in results) + b"]}"
+            return Reply(asked.address, asked.message.key, body, 200)
+        (result,) = results
+        if result.status == 200:
+            return Reply(asked.address, asked.message.key, result.body, 200)
+        error = {"message": result.message, "status": result.status, "statusCode": result.status}
+        return Reply(asked.address, asked.message.key, orjson.dumps(error), result.status)
+
+    async def _reply(self, asked: Sequence[_Asked], replies: Sequence[Reply]) -> None:
+        await self.replies.send(replies)
+        now_ms = self.clock_ms()
+        for each, reply in zip(asked, replies, strict=True):
+            self.in_flight.end(each.tp, each.message.offset)
+            self.metrics.requests.labels(str(reply.status)).inc()
+            self.metrics.request_seconds.observe(max(0, now_ms - each.message.timestamp) / 1000)
+
+    # What it tells of itself.
+
+    def waiting_for(self) -> str | None:
+        return super().waiting_for() if self.rules.loaded else "rules are not read yet"
+
+    def status(self) -> dict[str, Any]:
+        return super().status() | {"rules": len(self.rules.book.in_force()), "in_flight": len(self.in_flight)}
+
+    def measure(self) -> None:
+        for topic, lag in self.lags().items():
+            self.metrics.lag.labels("serve", topic).set(lag)

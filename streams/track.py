@@ -1,0 +1,361 @@
+"""The track stage: catalog changes and stock levels in; records, levels, image requests and alerts out.
+
+A batch consumer, because stock arrives by the ten thousand a second.  For each partition of the item topics that this
+worker owns it holds a `models.tracker.Tracker`, recovered from the truths, and goes on reading those truths so that
+what a late former owner writes is overwritten again.
+
+An event that is not at its home partition (another partitioner, another number of partitions) goes to `item-changes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import mode
+import orjson
+from aiokafka import TopicPartition
+
+from models.change_events import read_catalog_change, read_stock_change
+from models.errors import BadEvent
+from models.record import AttributeNames, RecordLimits
+from models.tracker import Effects, Tracker
+from models.tracker_recovery import Recovery, read_embedding, read_record, read_stock
+from models.truth_messages import read_item_embedding, read_item_record, read_item_stock, write_message
+from streams import topics
+from streams.catalog_mean import CatalogMean
+from streams.connection import Connection
+from streams.consume import BatchConsumer, Batches
+from streams.dead_letters import DeadLetterLimit, dead_letter
+from streams.metrics import Metrics
+from streams.origin import Origin, forwarded, origin_of
+from streams.outbox import Message, Outbox
+from streams.settings import Settings
+from streams.truths import TruthReader
+
+log = logging.getLogger(__name__)
+
+RECORDS_MAX = 500
+"""Of a poll: more keeps requests waiting that share the loop."""
+ADVANCE_INTERVAL_S = 0.1
+KIND = "kindred_kind"
+"""Header of `item-changes` that says which reader understands the event."""
+WRITER = "kindred_writer"
+"""Header of our tombstones, which have no body that could say it."""
+
+
+class Track(BatchConsumer):
+    """Owns what items are, for the partitions that the group gives it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        metrics: Metrics,
+        writer: str,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        prefix = settings.topic_prefix
+        self.names = {name: prefix + name for name in (topics.CATALOG_CHANGES, topics.STOCK_LEVELS, topics.ITEM_CHANGES)}
+        super().__init__(connection, prefix + "kindred-track", self.names.values(), RECORDS_MAX)
+        self.settings = settings
+        self.metrics = metrics
+        self.writer = writer
+        self.clock_ms = clock_ms
+        self.trackers: dict[int, Tracker] = {}
+        self.limit = DeadLetterLimit(settings.dead_letter_share_max)
+        self._attribute_names = AttributeNames.parse(settings.attributes)
+        self._limits = RecordLimits(
+            record_bytes_max=settings.record_bytes_max,
+            images_max=settings.images_max,
+            attributes_max=settings.attributes_max,
+        )
+        self._own_end = f'"writer":"{writer}"}}'.encode()
+        self._mean: CatalogMean | None = None
+
+    async def on_start(self) -> None:
+        self.producer = await self.connection.started(self.connection.producer, "track")
+        self.outbox = Outbox(self.producer)
+        self._alert_partitions = len(await self.producer.partitions_for(self._topic(topics.ITEM_ALERTS)))
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        await super().on_stop()
+        await self.producer.stop()
+
+    def _topic(self, name: str) -> str:
+        return self.settings.topic_prefix + name
+
+    # Events.
+
+    async def process(self, batches: Batches) -> Mapping[TopicPartition, int]:
+        done: dict[TopicPartition, int] = {}
+        dead = events = 0
+        for tp, messages in batches.items():
+            if self.bug:
+                break
+            handle = self._handler(tp)
+            for message in messages:
+                try:
+                    handle(message)
+                except BadEvent as error:
+                    dead += 1
+                    self._set_aside(message, error)
+                except Exception as error:
+                    log.exception("an event at %s[%d]@%d could not be handled", *message[:3])
+                    self._set_aside(message, error)
+                    self.bug = error
+                done[tp] = message.offset + 1
+                if self.bug:
+                    break
+            events += len(messages)
+            self.metrics.events.labels("track", tp.topic).inc(len(messages))
+        await self._deliver()
+        self.limit.count(events, dead)
+        return done
+
+    def _handler(self, tp: TopicPartition) -> Callable[[Any], None]:
+        """How the events of a partition are handled: all forwarded where its topic is partitioned unlike ours."""
+        at_home = len(self.consumer.partitions_for_topic(tp.topic) or ()) == self.settings.shards
+        tracker = self.trackers.get(tp.partition) if at_home else None
+        if tp.topic == self.names[topics.STOCK_LEVELS]:
+            return lambda message: self._stock(message, tracker, tp.partition)
+        if tp.topic == self.names[topics.CATALOG_CHANGES]:
+            return lambda message: self._catalog(message, tracker, tp.partition)
+        return lambda message: self._forwarded(message, self.trackers[tp.partition])
+
+    def _stock(self, message: Any, tracker: Tracker | None, partition: int) -> None:
+        change = read_stock_change(message.key, message.value, message.timestamp)
+        if tracker and (change.item_id in tracker.items or self._home(change.item_id) == partition):
+            if not tracker.stock(change.item_id, change.level):
+                self.metrics.events_late.inc()
+        else:
+            self._forward(message, change.item_id, topics.STOCK_LEVELS)
+
+    def _catalog(self, message: Any, tracker: Tracker | None, partition: int) -> None:
+        change = read_catalog_change(message.key, message.value)
+        if tracker and (change.item_id in tracker.items or self._home(change.item_id) == partition):
+            tracker.catalog(change, message.timestamp, self.clock_ms())
+        else:
+            self._forward(message, change.item_id, topics.CATALOG_CHANGES)
+
+    def _forwarded(self, message: Any, tracker: Tracker) -> None:
+        kind = next((value for name, value in message.headers if name == KIND), None)
+        origin = origin_of(message)
+        if kind == topics.STOCK_LEVELS.encode():
+            change = read_stock_change(origin.key, origin.value, origin.timestamp_ms)
+            if not tracker.stock(change.item_id, change.level):
+                self.metrics.events_late.inc()
+        elif kind == topics.CATALOG_CHANGES.encode():
+            tracker.catalog(read_catalog_change(origin.key, origin.value), origin.timestamp_ms, self.clock_ms())
+        else:
+            raise BadEvent(f"expected a header {KIND} that names a topic of events, got {kind!r}")
+
+    def _forward(self, message: Any, item_id: str, kind: str) -> None:
+        key = item_id.encode()
+        event = forwarded(origin_of(message), key)
+        event = event._replace(headers=[*event.headers, (KIND, kind.encode())])
+        self.outbox.put(self.names[topics.ITEM_CHANGES], topics.partition_of(key, self.settings.shards), event)
+        self.metrics.events_forwarded.labels(message.topic).inc()
+
+    def _home(self, item_id: str) -> int:
+        return topics.partition_of(item_id.encode(), self.settings.shards)
+
+    def _set_aside(self, message: Any, error: BaseException) -> None:
+        origin: Origin = origin_of(message)
+        self.outbox.put(self._topic(topics.DEAD_LETTERS), 0, dead_letter(origin, "track", error))
+        self.metrics.dead_letters.labels("track").inc()
+
+    # Effects.
+
+    async def _deliver(self) -> None:
+        """Deliver what the trackers ask for: requests and alerts first, and only then the truths."""
+        now_ms = self.clock_ms()
+        truths: list[tuple[int, Effects]] = []
+        for partition, tracker in self.trackers.items():
+            effects = tracker.take(now_ms)
+            if effects:
+                truths.append((partition, effects))
+                self._put_requests(partition, effects)
+        if self.outbox:
+            await self.outbox.deliver()
+        for partition, effects in truths:
+            self._put_truths(partition, effects)
+        if self.outbox:
+            await self.outbox.deliver()
+
+    def _put_requests(self, partition: int, effects: Effects) -> None:
+        for item_id, request in effects.image_requests:
+            self.outbox.put(
+                self._topic(topics.IMAGE_CHANGES), partition, Message(item_id.encode(), write_message(request))
+            )
+        for alert in effects.alerts:
+            key = alert.objectID.encode()
+            home = topics.partition_of(key, self._alert_partitions)
+            self.outbox.put(self._topic(topics.ITEM_ALERTS), home, Message(key, orjson.dumps(_fields(alert))))
+            self.metrics.alerts.labels(alert.alert).inc()
+
+    def _put_truths(self, partition: int, effects: Effects) -> None:
+        for item_id, record in effects.records:
+            message = (
+                Message(item_id.encode(), write_message(record))
+                if record
+                else Message(item_id.encode(), None, [(WRITER, self.writer.encode())])
+            )
+            self.outbox.put(self._topic(topics.ITEM_RECORDS), partition, message)
+        for item_id, stock in effects.stocks:
+            self.outbox.put(
+                self._topic(topics.ITEM_STOCKS), partition, Message(item_id.encode(), write_message(stock))
+            )
+
+    def status(self) -> dict[str, Any]:
+        return super().status() | {"items": sum(len(tracker.items) for tracker in self.trackers.values())}
+
+    def measure(self) -> None:
+        for topic, lag in self.lags().items():
+            self.metrics.lag.labels("track", topic).set(lag)
+
+    @mode.Service.task
+    async def advance(self) -> None:
+        """Let time pass: sale windows and due retries of images."""
+        while not self.should_stop:
+            await self.sleep(ADVANCE_INTERVAL_S)
+            now_ms = self.clock_ms()
+            due = [t for t in self.trackers.values() if (t.next_due_ms() or now_ms + 1) <= now_ms]
+            if due:
+                async with self.batch_lock:
+                    for tracker in due:
+                        tracker.advance(now_ms)
+                    await self._deliver()
+
+    # Ownership.
+
+    def forget(self, partitions: frozenset[TopicPartition]) -> None:
+        self.trackers.clear()
+        self._mean = None
+
+    async def take_over(self, partitions: frozenset[TopicPartition], generation: int) -> None:
+        """Recover the trackers of the item partitions that came, then read on what others write to them."""
+        owned = sorted(tp.partition for tp in partitions if tp.topic == self.names[topics.ITEM_CHANGES])
+        if not owned:
+            return
+        places = [TopicPartition(self._topic(name), partition) for name in topics.TRUTHS for partition in owned]
+        if 0 in owned:
+            places.append(TopicPartition(self._topic(topics.CATALOG_STATISTICS), 0))
+        reader = TruthReader(self.connection, "track recovery", places, records_max=5_000)
+        await reader.connect()
+        reader.start()
+        ready = asyncio.Event()
+        self.add_future(self._recover_and_follow(reader, owned, generation, ready))
+        await ready.wait()
+
+    async def _recover_and_follow(
+        self, reader: TruthReader, owned: Sequence[int], generation: int, ready: asyncio.Event
+    ) -> None:
+        try:
+            trackers = {
+                n: Tracker(self.writer, self._attribute_names, self._limits, self.settings.low_stock) for n in owned
+            }
+            mean = CatalogMean(self.writer) if 0 in owned else None
+            recoveries = {n: Recovery(tracker) for n, tracker in trackers.items()}
+            while not reader.caught_up:
+                for tp, messages in (await reader.poll()).items():
+                    self._recover(recoveries, tp, messages, mean)
+                if generation != self.generation or self.should_stop:
+                    return
+            async with self.batch_lock:
+                if generation != self.generation:
+                    return
+                for recovery in recoveries.values():
+                    recovery.finish(self._group_generation(), self.clock_ms())
+                self.trackers, self._mean = trackers, mean
+                self._count_reasserted()
+                await self._deliver()
+            ready.set()
+            while generation == self.generation and not self.should_stop:
+                await self._follow(reader, generation)
+        finally:
+            ready.set()
+            await reader.stop()
+
+    def _group_generation(self) -> int:
+        """The group's generation: it counts up with every owner, so a late one is told by its lower number."""
+        return int(getattr(self.consumer._coordinator, "generation", 0))
+
+    def _recover(
+        self, recoveries: Mapping[int, Recovery], tp: TopicPartition, messages: Sequence[Any], mean: CatalogMean | None
+    ) -> None:
+        name = tp.topic.removeprefix(self.settings.topic_prefix)
+        if name == topics.CATALOG_STATISTICS:
+            if mean:
+                mean.read(messages)
+            return
+        recovery = recoveries[tp.partition]
+        fold, decode = {
+            topics.ITEM_RECORDS: (recovery.record, read_item_record),
+            topics.ITEM_STOCKS: (recovery.stock, read_item_stock),
+            topics.ITEM_EMBEDDINGS: (recovery.embedding, read_item_embedding),
+        }[name]
+        for message in messages:
+            item_id = message.key.decode()
+            value = None if message.value is None else decode(message.value)
+            fold(item_id, value, message.timestamp)  # type: ignore[operator]
+            if mean and name == topics.ITEM_EMBEDDINGS and tp.partition == 0:
+                mean.observe(item_id, value)
+
+    async def _follow(self, reader: TruthReader, generation: int) -> None:
+        """Read what is written to our partitions, and answer what is not ours."""
+        batches = await reader.poll()
+        if not batches:
+            return
+        async with self.batch_lock:
+            if generation != self.generation:
+                return
+            for tp, messages in batches.items():
+                name = tp.topic.removeprefix(self.settings.topic_prefix)
+                if name == topics.CATALOG_STATISTICS:
+                    if self._mean:
+                        self._mean.read(messages)
+                    continue
+                tracker = self.trackers[tp.partition]
+                for message in messages:
+                    if not self._is_own(message):
+                        self._read_back(name, tp.partition, tracker, message)
+            self._count_reasserted()
+            await self._deliver()
+            await self._publish_mean()
+
+    def _is_own(self, message: Any) -> bool:
+        if message.value is not None:
+            return bool(message.value.endswith(self._own_end))
+        return any(name == WRITER and value == self.writer.encode() for name, value in message.headers)
+
+    def _read_back(self, name: str, partition: int, tracker: Tracker, message: Any) -> None:
+        item_id = message.key.decode()
+        value = message.value
+        if name == topics.ITEM_EMBEDDINGS:
+            embedding = None if value is None else read_item_embedding(value)
+            read_embedding(tracker, item_id, embedding, self.clock_ms())
+            if partition == 0 and self._mean:
+                self._mean.observe(item_id, embedding)
+        elif name == topics.ITEM_RECORDS:
+            read_record(tracker, item_id, None if value is None else read_item_record(value))
+        else:
+            read_stock(tracker, item_id, None if value is None else read_item_stock(value))
+
+    def _count_reasserted(self) -> None:
+        for tracker in self.trackers.values():
+            self.metrics.reasserted.labels(topics.ITEM_RECORDS).inc(len(tracker.records_due) + len(tracker.deletes_due))
+            self.metrics.reasserted.labels(topics.ITEM_STOCKS).inc(len(tracker.stocks_due))
+
+    async def _publish_mean(self) -> None:
+        message = self._mean.due(self.clock_ms()) if self._mean else None
+        if message:
+            self.outbox.put(self._topic(topics.CATALOG_STATISTICS), 0, Message(b"mean", write_message(message)))
+            await self.outbox.deliver()
+
+
+def _fields(alert: Any) -> dict[str, Any]:
+    return {name: getattr(alert, name) for name in alert.__struct_fields__}

@@ -1,0 +1,83 @@
+"""Reading compacted topics without a consumer group: from an offset to the end, and then on.
+
+Used by every stage that holds state: track for the partitions it owns, index for its shards, serve for the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from streams.connection import Connection
+
+POLL_TIMEOUT_MS = 200
+
+
+class TruthReader:
+    """Reads partitions from given offsets on; `caught_up` once it has read what was there at its start."""
+
+    def __init__(
+        self, connection: Connection, what: str, partitions: Iterable[TopicPartition], records_max: int = 500
+    ) -> None:
+        self.connection = connection
+        self.what = what
+        self.partitions = tuple(partitions)
+        self.records_max = records_max
+        self.beginnings: dict[TopicPartition, int] = {}
+        self.ends: dict[TopicPartition, int] = {}
+        self._behind: set[TopicPartition] = set()
+
+    consumer: AIOKafkaConsumer
+
+    async def connect(self) -> None:
+        """Connect, waiting for the broker, and see from where to where the logs reach now."""
+        self.consumer = await self.connection.started(self._make, self.what)
+        self.consumer.assign(self.partitions)
+        self.beginnings = await self.consumer.beginning_offsets(self.partitions)
+        self.ends = await self.consumer.end_offsets(self.partitions)
+
+    def start(self, offsets: Mapping[TopicPartition, int] | None = None) -> None:
+        """Read from these offsets on; a partition that they do not name, from the beginning of its log."""
+        for tp in self.partitions:
+            self.seek(tp, (offsets or {}).get(tp, self.beginnings[tp]))
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        """Read a partition from `offset` on; it is behind until its former end is reached."""
+        self.consumer.seek(tp, offset)
+        if offset < self.ends[tp]:
+            self._behind.add(tp)
+
+    def _make(self) -> AIOKafkaConsumer:
+        return self.connection.consumer(None, max_poll_records=self.records_max)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all that was there at the start has been read."""
+        return not self._behind
+
+    async def poll(self) -> Mapping[TopicPartition, Sequence[Any]]:
+        """Messages that came, by partition; empty when nothing came for a while."""
+        batches: Mapping[TopicPartition, Sequence[Any]] = await self.consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)
+        for tp in list(self._behind):
+            if await self.consumer.position(tp) >= self.ends[tp]:
+                self._behind.discard(tp)
+        return batches
+
+    def lag(self, tp: TopicPartition) -> int:
+        """Messages that are on the broker and not read yet, as far as is known."""
+        high, position = self.consumer.highwater(tp), self._position(tp)
+        return max(0, high - position) if high is not None and position is not None else 0
+
+    def silence_s(self, now_s: float) -> float:
+        """Seconds since the broker last answered a fetch, also one that brought nothing; `now_s` in Unix seconds."""
+        return now_s - max((self.consumer.last_poll_timestamp(tp) or 0) for tp in self.partitions) / 1000
+
+    def _position(self, tp: TopicPartition) -> int | None:
+        state = self.consumer._subscription.subscription.assignment.state_value(tp)
+        return state.position if state.has_valid_position else None
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self.consumer.stop()

@@ -1,0 +1,163 @@
+"""One worker process: the stages it was asked for, in the shell of one Faust application.
+
+Before anything starts it waits for the broker and sees that the topics are there and have the right shape.  A stage that
+crashes ends the process with status 1; SIGTERM ends it with status 0 after what was taken has been answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import time
+import uuid
+from typing import Any
+
+import faust
+import mode
+from faust.worker import Worker
+
+from models.embedder import SHIPPED, Embedder
+from models.image import ImageLimits
+from streams import topics
+from streams.connection import Connection, cluster_id
+from streams.embed import Embed
+from streams.faust_app import make_app
+from streams.fetch import ImageFetcher
+from streams.health import Health, Stage
+from streams.image_vectors import ImageVectors
+from streams.index import Index
+from streams.logs import configure_logs
+from streams.metrics import Metrics
+from streams.serve import Serve
+from streams.settings import Settings
+from streams.track import Track
+
+log = logging.getLogger(__name__)
+
+STAGES = ("track", "embed", "index", "serve")
+
+
+def clock_ms() -> int:
+    """Unix ms, the only clock of a worker."""
+    return time.time_ns() // 1_000_000
+
+
+class Parts:
+    """The services of a worker, made but not started."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        connection: Connection,
+        stages: frozenset[str],
+        shards: tuple[int, ...] | None,
+        cluster: str,
+        retention_ms: int,
+    ) -> None:
+        self.metrics = Metrics()
+        writer = uuid.uuid4().hex
+        services: list[mode.ServiceT] = []
+        pages: dict[str, Stage] = {}
+        self.app = make_app(settings, connection)
+        self.app.producer_only = "embed" not in stages
+        if stages & {"embed", "index", "serve"}:
+            embedder = Embedder(settings.model or SHIPPED, settings.embed_threads)
+            fetcher = ImageFetcher(
+                image_root=settings.image_root,
+                allowed_hosts=settings.image_hosts,
+                bytes_max=settings.image_bytes_max,
+                timeout_s=settings.image_timeout_s,
+            )
+            limits = ImageLimits(settings.image_bytes_max, settings.image_pixels_max)
+            vectors = ImageVectors(embedder, fetcher, limits, self.metrics)
+        if stages & {"index", "serve"}:
+            held = shards or tuple(range(settings.shards))
+            index = Index(connection, settings, self.metrics, clock_ms, held, embedder, cluster, retention_ms)
+            services.append(index)
+            pages["index"] = index
+        if "embed" in stages:
+            embed = Embed(connection, settings, self.metrics, writer, clock_ms, vectors)
+            embed.register(self.app)
+            services.append(embed)
+            pages["embed"] = embed
+        if "track" in stages:
+            track = Track(connection, settings, self.metrics, writer, clock_ms)
+            services.append(track)
+            pages["track"] = track
+        if "serve" in stages:
+            serve = Serve(connection, settings, self.metrics, clock_ms, index, vectors)
+            services.append(serve)
+            pages["serve"] = serve
+        self.health = Health(self.metrics, pages, writer)
+        self.health.register(self.app)
+
+        class Stages(mode.Service):
+            """Starts the stages with the application and stops them in the opposite order."""
+
+            def on_init_dependencies(self) -> list[Any]:
+                return services
+
+        self.app.service(Stages)
+
+
+class KindredWorker(Worker):  # type: ignore[misc]
+    """Faust's worker without its spinner and its own logging."""
+
+    def on_worker_shutdown(self) -> None:
+        """Say so; what is in work is finished by the stages."""
+        log.info("stopping")
+
+
+async def prepare(settings: Settings, connection: Connection) -> tuple[str, int]:
+    """Wait for the broker, create or check the topics; the cluster's id and the truths' delete.retention in ms."""
+    cluster = await cluster_id(connection)
+    created = await topics.ensure_topics(connection, topics.topic_table(settings), settings.replication)
+    for name in created:
+        log.info("created the topic %s", name)
+    retention_ms = await topics.delete_retention_ms(
+        connection, settings.topic_prefix + topics.ITEM_RECORDS, int(settings.delete_retention_s * 1000)
+    )
+    return cluster, retention_ms
+
+
+def run_worker(
+    settings: Settings, stages: frozenset[str] = frozenset(STAGES), shards: tuple[int, ...] | None = None
+) -> int:
+    """Run a worker until it is told to stop; its exit code."""
+    configure_logs(settings.log_level, settings.log_format)
+    signal.signal(signal.SIGTERM, _stop_before_start)
+    connection = Connection(
+        settings.broker or "", session_timeout_s=settings.session_timeout_s, heartbeat_s=settings.heartbeat_s
+    )
+    try:
+        cluster, retention_ms = asyncio.run(prepare(settings, connection))
+    except KeyboardInterrupt:
+        return 0
+    connection = connection.on(cluster)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    parts = Parts(settings, connection, stages, shards, cluster, retention_ms)
+    parts.app.finalize()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1_000)  # collections of young objects only; full ones cost 50 ms with large shards
+    worker = KindredWorker(
+        parts.app,
+        loop=loop,
+        loglevel=settings.log_level,
+        quiet=True,
+        redirect_stdouts=False,
+        override_logging=False,
+    )
+    worker.spinner = None
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def _stop_before_start(signum: int, frame: Any) -> None:
+    """SIGTERM while the broker is still waited for."""
+    raise KeyboardInterrupt
