@@ -1,0 +1,160 @@
+"""The delta: the newest vectors, preallocated, scanned exactly; a vector is found the moment it is appended.
+
+Easy to get wrong:
+
+* A position is reused after its row was dropped, so nothing may remember a position across changes; a row id may.
+* `centred` is derived from `raw` and the catalog's mean; `settle` must run after appends, before the next search.
+* Arrays are longer than `size` and padded with positions that are never shown; `width` is `size` rounded up to whole
+  blocks of `BLOCK`, which the search needs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.vectors import centre, unit
+
+BLOCK = 16
+"""Positions are handed out to whole blocks, so that a scan can take the best of each block first."""
+CAPACITY_MIN = 1024
+
+Positions = NDArray[np.int32]
+
+
+def centred_rows(raw: NDArray[np.float16], mean: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """float32[N, D] unit rows of raw vectors float16[N, D] less the mean; each row's bytes depend on that row alone."""
+    vectors = raw.astype(np.float32)
+    return unit(vectors) if mean is None else centre(vectors, mean)
+
+
+class Delta:
+    """Rows by position.  `owner` int32 ordinal, `image` int16 index in the record's images, `shown` float32 1 or 0,
+    `row` int32 row id or -1 where the position is free, `serial` int64 which append the vector came by.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self.size = 0
+        self.live = 0
+        self._mean: NDArray[np.float32] | None = None
+        self._free: list[int] = []
+        self._unsettled: list[int] = []
+        self._serial = 0
+        self._allocate(dimension, CAPACITY_MIN)
+
+    def _allocate(self, dimension: int, capacity: int) -> None:
+        capacity = -(-capacity // BLOCK) * BLOCK
+        self.centred = np.zeros((capacity, dimension), np.float32)
+        self.raw_rows = np.zeros((capacity, dimension), np.float16)
+        self.owner = np.zeros(capacity, np.int32)
+        self.image = np.full(capacity, -1, np.int16)
+        self.shown = np.zeros(capacity, np.float32)
+        self.row = np.full(capacity, -1, np.int32)
+        self.serial = np.zeros(capacity, np.int64)
+
+    @property
+    def width(self) -> int:
+        """`size` in whole blocks; positions beyond `size` are not shown."""
+        return -(-self.size // BLOCK) * BLOCK
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the arrays."""
+        return self.centred.nbytes + self.raw_rows.nbytes + self.owner.nbytes * 6
+
+    def append(self, raw: NDArray[np.float16], row: int, owner: int) -> int:
+        """The position of a new raw unit vector float16[D], not shown yet."""
+        if self._free:
+            position = self._free.pop()
+        else:
+            position = self.size
+            if position == len(self.row):
+                self._grow(position * 2)
+            self.size += 1
+        self.raw_rows[position] = raw
+        self.row[position] = row
+        self.owner[position] = owner
+        self._serial += 1
+        self.serial[position] = self._serial
+        self.live += 1
+        self._unsettled.append(position)
+        return position
+
+    def append_many(
+        self, raw: NDArray[np.float16], rows: Positions, owners: Positions, images: NDArray[np.int16]
+    ) -> Positions:
+        """The positions of many vectors float16[K, D] at once, shown where their image is not -1."""
+        start, stop = self.size, self.size + len(raw)
+        if stop > len(self.row):
+            self._grow(max(stop, len(self.row) * 2))
+        self.raw_rows[start:stop] = raw
+        self.row[start:stop] = rows
+        self.owner[start:stop] = owners
+        self.image[start:stop] = images
+        self.shown[start:stop] = images >= 0
+        self.serial[start:stop] = np.arange(self._serial + 1, self._serial + 1 + len(raw))
+        self._serial += len(raw)
+        self.centred[start:stop] = centred_rows(self.raw_rows[start:stop], self._mean)
+        self.size = stop
+        self.live += len(raw)
+        return np.arange(start, stop, dtype=np.int32)
+
+    def show(self, position: int, owner: int, image: int) -> None:
+        """Say whose row it is and which of its images; -1 hides it."""
+        self.owner[position] = owner
+        self.image[position] = image
+        self.shown[position] = image >= 0
+
+    def drop(self, position: int) -> None:
+        """Free the position."""
+        self.row[position] = -1
+        self.image[position] = -1
+        self.shown[position] = 0.0
+        self.live -= 1
+        self._free.append(position)
+
+    def drop_many(self, positions: Positions) -> None:
+        """Free many positions at once and close the gaps.  Rows that stay get new positions: see `row`."""
+        self.row[positions] = -1
+        keep = np.flatnonzero(self.row[: self.size] >= 0)
+        serial = self._serial
+        raw, row, owner = self.raw_rows[keep], self.row[keep], self.owner[keep]
+        image, kept_serial = self.image[keep], self.serial[keep]
+        self._allocate(self.raw_rows.shape[1], max(CAPACITY_MIN, len(keep) * 2))
+        self.size = self.live = 0
+        self._free.clear()
+        self._unsettled.clear()
+        self.append_many(raw, row, owner, image)
+        self.serial[: self.size] = kept_serial
+        self._serial = serial
+
+    def settle(self) -> None:
+        """Centre what was appended since the last call."""
+        if self._unsettled:
+            positions = np.array(self._unsettled)
+            self.centred[positions] = centred_rows(self.raw_rows[positions], self._mean)
+            self._unsettled.clear()
+
+    def use_mean(self, mean: NDArray[np.float32] | None) -> None:
+        """Centre all rows by another mean."""
+        self._mean = mean
+        self._unsettled.clear()
+        self.centred[: self.size] = centred_rows(self.raw_rows[: self.size], mean)
+
+    def fetch(self, positions: NDArray[np.intp] | Positions) -> NDArray[np.float32]:
+        """float32[K, D] centred rows."""
+        return self.centred.take(positions, axis=0)
+
+    def raw(self, positions: NDArray[np.intp] | Positions) -> NDArray[np.float16]:
+        """float16[K, D] raw unit vectors."""
+        return self.raw_rows[positions]
+
+    def _grow(self, capacity: int) -> None:
+        capacity = -(-capacity // BLOCK) * BLOCK
+        for name in ("centred", "raw_rows", "owner", "image", "shown", "row", "serial"):
+            old = getattr(self, name)
+            new = np.zeros((capacity, *old.shape[1:]), old.dtype)
+            if name in ("image", "row"):
+                new.fill(-1)
+            new[: self.size] = old[: self.size]
+            setattr(self, name, new)

@@ -1,0 +1,368 @@
+"""The search: queries in, the best rows of one or several shards out, each item once.
+
+1. Queries with the same mask and factors (the same objects) are a group.  A group's weight of a row is its item's
+   factor, or 0 where the row is not shown or not allowed.
+2. For every group and part of a shard, `query_plan` says which way: scan all rows, gather the matching ones, or trees.
+3. Scanning multiplies all queries by all rows at once.  The best of each block of rows gives a bound that at least
+   `wanted` rows reach; whatever reaches it is a candidate.
+4. Candidates are scored again in a fixed order of additions, ordered by adjusted similarity, then item id, then image;
+   the first `count` items are the answer.
+
+Matrix products differ in their last bits with the shape of the batch and of the part.  They only choose candidates,
+with some slack; what is told and ordered by comes from step 4 alone.  So the same rows give the same bytes in whatever
+layout they lie (as long as no trees are asked, which may miss a neighbour).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexes.delta import BLOCK
+from indexes.query_plan import Way, delta_way, segment_way, trees_count
+from indexes.rows import DELTA, Part, Rows
+from indexes.shard_settings import ShardSettings
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+Queries = NDArray[np.float32]
+Ints = NDArray[np.intp]
+T = TypeVar("T", bound=np.generic)
+
+GATHER_ROWS_MAX = 65_536
+"""Rows that are copied together at once: 32 MiB at 128 dimensions."""
+
+
+class Candidates(NamedTuple):
+    """The best items for one query, best first."""
+
+    ordinals: NDArray[np.int32]
+    similarity: NDArray[np.float32]
+    """Centred cosine of the item's best image, by its full vector."""
+    image: NDArray[np.int16]
+    """Which image that is: index in the record's images."""
+    fields: NDArray[np.int16]
+    """Which of the searched shards the item is in."""
+
+
+class Field(NamedTuple):
+    """One shard, as far as a search sees it, with what is asked of it."""
+
+    rows: Rows
+    item_ids: Sequence[str]
+    settings: ShardSettings
+    items: int
+    """Items that have a row."""
+    allowed: Sequence[Mask | None]
+    """By query: bool[N] by ordinal, None: all."""
+    factors: Sequence[NDArray[np.floating] | None]
+    """By query: positive factors [N] by ordinal, None: 1.  A factor of 0 rules an item out."""
+
+
+class _Found(NamedTuple):
+    """Candidates of any queries: which query, source and position, and the row's weight."""
+
+    query: Ints
+    source: Ints
+    position: Ints
+    weight: Floats
+
+
+class _Source(NamedTuple):
+    field: int
+    slot: int
+    part: Part
+
+
+class _Weights:
+    """Weights of one group in one field."""
+
+    def __init__(self, allowed: Mask | None, factors: NDArray[np.floating] | None) -> None:
+        self.by_ordinal: Floats | None = None
+        self.matching: int | None = None
+        if factors is not None:
+            self.by_ordinal = factors.astype(np.float32)
+            if allowed is not None:
+                self.by_ordinal *= allowed
+        elif allowed is not None:
+            self.by_ordinal = allowed.astype(np.float32)
+        self.uneven = factors is not None
+
+    def of(self, part: Part, width: int) -> Floats:
+        """float32[width] by position."""
+        shown = part.shown[:width]
+        return shown if self.by_ordinal is None else self.by_ordinal[part.owner[:width]] * shown
+
+    def at(self, part: Part, positions: Ints) -> Floats:
+        """float32[K] at these positions."""
+        shown = part.shown[positions]
+        return shown if self.by_ordinal is None else self.by_ordinal[part.owner[positions]] * shown
+
+    def items(self, most: int) -> int:
+        """About how many items match."""
+        return most if self.by_ordinal is None else min(most, int(np.count_nonzero(self.by_ordinal)))
+
+
+def search(fields: Sequence[Field], queries: Queries, count: int) -> list[Candidates]:
+    """For each of the centred unit queries float32[B, D] the best `count` items of all fields together."""
+    queries = np.ascontiguousarray(queries, np.float32)
+    run = _Run(fields, queries)
+    wanted = 2 * count if run.uneven_rows else count
+    found = run.collect(np.arange(len(queries)), wanted)
+    answers = run.finish(found, count)
+    while run.uneven_rows and wanted < run.rows:  # an item's further images may have taken the places of other items
+        lacking = [number for number, answer in enumerate(answers) if len(answer.ordinals) < count]
+        if not lacking:
+            break
+        wanted *= 4
+        again = run.finish(run.collect(np.array(lacking), wanted), count)
+        for number in lacking:
+            answers[number] = again[number]
+    return answers
+
+
+class _Run:
+    def __init__(self, fields: Sequence[Field], queries: Queries) -> None:
+        self.fields = fields
+        self.queries = queries
+        self.rows = sum(field.rows.rows_shown for field in fields)
+        self.uneven_rows = any(field.rows.rows_shown > field.rows.items_shown for field in fields)
+        self.sources = [
+            _Source(number, slot, part)
+            for number, field in enumerate(fields)
+            for slot, part in field.rows.parts.items()
+        ]
+        self.slack = queries.shape[1] * 2.0**-23 + 1e-9
+        groups: dict[tuple[int, ...], int] = {}
+        self.group_of = np.zeros(len(queries), np.intp)
+        self.weights: list[list[_Weights]] = []
+        for number in range(len(queries)):
+            key = tuple(id(asked[number]) for field in fields for asked in (field.allowed, field.factors))
+            group = groups.setdefault(key, len(groups))
+            if group == len(self.weights):
+                self.weights.append([_Weights(field.allowed[number], field.factors[number]) for field in fields])
+            self.group_of[number] = group
+
+    # Candidates
+
+    def collect(self, numbers: Ints, wanted: int) -> _Found:
+        """Candidates of these queries: at least the best `wanted` rows of each that has so many."""
+        found: list[_Found] = []
+        scans: list[tuple[int, list[tuple[int, Floats]]]] = []
+        for group in np.unique(self.group_of[numbers]).tolist():
+            mine = numbers[self.group_of[numbers] == group]
+            scanned: list[tuple[int, Floats]] = []
+            gathered: list[tuple[int, Ints, Floats]] = []
+            for number, source in enumerate(self.sources):
+                if source.slot != DELTA:
+                    self._segment(number, group, mine, wanted, gathered, found)
+                    continue
+                width = self.fields[source.field].rows.delta.width
+                weights = self.weights[group][source.field].of(source.part, width)
+                matching = int(np.count_nonzero(weights))
+                way = delta_way(matching, width)
+                if way is Way.SCAN:
+                    scanned.append((number, weights))
+                elif way is Way.GATHER:
+                    positions = np.flatnonzero(weights)
+                    gathered.append((number, positions, weights[positions]))
+            if scanned and sum(len(weights) for _, weights in scanned) < 4 * wanted:
+                gathered += [(number, at := np.flatnonzero(weights), weights[at]) for number, weights in scanned]
+                scanned = []
+            if gathered:
+                found += self._gather(gathered, mine, wanted)
+            if scanned:
+                scans.append((group, scanned))
+        if scans:
+            found += self._scan(numbers, scans, wanted)
+        return _joined(found)
+
+    def _scan(self, numbers: Ints, scans: list[tuple[int, list[tuple[int, Floats]]]], wanted: int) -> list[_Found]:
+        """Multiply all queries of some groups by all rows of some deltas."""
+        sources = sorted({number for _, scanned in scans for number, _ in scanned})
+        deltas = [self.fields[self.sources[number].field].rows.delta for number in sources]
+        bounds = np.cumsum([0] + [delta.width for delta in deltas])
+        start_of = dict(zip(sources, bounds.tolist(), strict=False))
+        width = int(bounds[-1])
+        weights = np.zeros((len(scans), width), np.float32)
+        line_of = np.full(len(self.weights), -1)
+        for line, (group, scanned) in enumerate(scans):
+            line_of[group] = line
+            for number, by_position in scanned:
+                weights[line, start_of[number] : start_of[number] + len(by_position)] = by_position
+        lines = line_of[self.group_of[numbers]]
+        mine, lines = numbers[lines >= 0], lines[lines >= 0]
+        queries = self.queries if len(mine) == len(self.queries) else self.queries[mine]
+        scores = np.empty((len(mine), width), np.float32)
+        for delta, start in zip(deltas, bounds.tolist(), strict=False):
+            np.matmul(queries, delta.centred[: delta.width].T, out=scores[:, start : start + delta.width])
+        scores *= weights if len(scans) == 1 else weights[lines]
+
+        block = BLOCK
+        while width // block < 4 * wanted and block > 1:
+            block //= 2
+        best = scores.reshape(len(mine), block, width // block).max(axis=1) if block > 1 else scores
+        bound = np.partition(best, -wanted, axis=1)[:, -wanted]
+        slack = 2 * self.slack * weights.max(axis=1)[lines]
+        # Rows that do not match score 0, and negative scores are not adjusted yet: a bound above both ends the search.
+        rich = bound > slack
+        hits = np.flatnonzero(scores >= np.where(rich, bound - slack, np.inf)[:, None])
+        line, column = np.divmod(hits, width)
+        which = np.searchsorted(bounds, column, side="right") - 1
+        found = [_Found(mine[line], np.array(sources)[which], column - bounds[which], weights[lines[line], column])]
+        for number in np.flatnonzero(~rich).tolist():
+            scanned = scans[lines[number]][1]
+            gathered = [(source, at := np.flatnonzero(by_position), by_position[at]) for source, by_position in scanned]
+            found += self._gather(gathered, mine[number : number + 1], wanted)
+        return found
+
+    def _gather(self, gathered: list[tuple[int, Ints, Floats]], mine: Ints, wanted: int) -> list[_Found]:
+        """Copy matching rows together and score them exactly, some ten thousand at a time."""
+        found = []
+        queries = self.queries[mine]
+        for chunk in _chunks(gathered):
+            source = np.concatenate([np.full(len(positions), number) for number, positions, _ in chunk])
+            position = np.concatenate([positions for _, positions, _ in chunk])
+            weight = np.concatenate([weights for _, _, weights in chunk])
+            if len(position) <= wanted:
+                line = np.repeat(np.arange(len(mine)), len(position))
+                column = np.tile(np.arange(len(position)), len(mine))
+            else:
+                rows = [self.sources[number].part.fetch(positions) for number, positions, _ in chunk]
+                scores = queries @ (rows[0] if len(rows) == 1 else np.concatenate(rows)).T
+                scores = adjusted(scores, weight)
+                bound = np.partition(scores, -wanted, axis=1)[:, -wanted, None]
+                slack = 2 * self.slack * max(weight.max(), 1 / weight.min())
+                line, column = np.nonzero(scores >= bound - slack)
+            found.append(_Found(mine[line], source[column], position[column], weight[column]))
+        return found
+
+    def _segment(
+        self,
+        number: int,
+        group: int,
+        mine: Ints,
+        wanted: int,
+        gathered: list[tuple[int, Ints, Floats]],
+        found: list[_Found],
+    ) -> None:
+        """A segment's part: its matching rows to be gathered, or what its trees know."""
+        source = self.sources[number]
+        field, weights = self.fields[source.field], self.weights[group][source.field]
+        if weights.matching is None:
+            weights.matching = weights.items(field.items)
+        rows = source.part.live
+        matching = -(-weights.matching * rows // max(field.items, 1))
+        way = segment_way(matching, rows, wanted, field.settings)
+        left = mine
+        if way is Way.TREES:
+            asked = trees_count(matching, source.part.size, wanted, field.settings, uneven=weights.uneven)
+            failed = []
+            for query in mine.tolist():
+                positions = source.part.near(self.queries[query], asked)  # type: ignore[attr-defined]
+                by_position = weights.at(source.part, positions)
+                keep = np.flatnonzero(by_position)
+                if len(keep) < min(wanted, matching):
+                    failed.append(query)
+                    continue
+                sources, queries = np.full(len(keep), number), np.full(len(keep), query)
+                found.append(_Found(queries, sources, positions[keep], by_position[keep]))
+            left = np.array(failed, np.intp)
+        if way is not Way.NOTHING and len(left):
+            by_position = weights.of(source.part, source.part.size)
+            positions = np.flatnonzero(by_position)
+            if len(left) == len(mine):
+                gathered.append((number, positions, by_position[positions]))
+            else:
+                found += self._gather([(number, positions, by_position[positions])], left, wanted)
+
+    # Answers
+
+    def finish(self, found: _Found, count: int) -> list[Candidates]:
+        """Score the candidates exactly, order them, keep each item's best row and the first `count` items."""
+        query, source, weight = found.query, found.source, found.weight
+        vectors = np.empty((len(query), self.queries.shape[1]), np.float32)
+        owner = np.empty(len(query), np.int32)
+        image = np.empty(len(query), np.int16)
+        field = np.empty(len(query), np.int16)
+        for number, one in enumerate(self.sources):
+            at = np.flatnonzero(source == number)
+            if len(at):
+                positions = found.position[at]
+                vectors[at] = one.part.fetch(positions)
+                owner[at] = one.part.owner[positions]
+                image[at] = one.part.image[positions]
+                field[at] = one.field
+        similarity = np.einsum("kd,kd->k", vectors, self.queries[query])
+        score = adjusted(similarity, weight)
+        order = np.lexsort((-score, query))
+        score, query, field, owner, image = score[order], query[order], field[order], owner[order], image[order]
+        tied = np.flatnonzero((score[1:] == score[:-1]) & (query[1:] == query[:-1]))
+        if len(tied):
+            again = self._untie(tied, score, query, field, owner, image)
+            order, query, field, owner, image = order[again], query[again], field[again], owner[again], image[again]
+        if self.uneven_rows:
+            items = (query * len(self.fields) + field) * (np.int64(1) << 32) + owner
+            first = np.sort(np.unique(items, return_index=True)[1])
+            order, query, field, owner, image = order[first], query[first], field[first], owner[first], image[first]
+        similarity = similarity[order]
+        bounds = np.searchsorted(query, np.arange(len(self.queries) + 1)).tolist()
+        answers = []
+        for start, stop in zip(bounds, bounds[1:], strict=False):
+            best = slice(start, min(stop, start + count))
+            answers.append(Candidates(owner[best], similarity[best], image[best], field[best]))
+        return answers
+
+    def _untie(
+        self,
+        tied: Ints,
+        score: Floats,
+        query: Ints,
+        field: NDArray[np.int16],
+        owner: NDArray[np.int32],
+        image: NDArray[np.int16],
+    ) -> Ints:
+        """An order in which rows of equal score follow each other by item id, then image."""
+        order = np.arange(len(score))
+        begin = 0
+        ends = np.flatnonzero(np.diff(tied) > 1).tolist() + [len(tied) - 1]
+        for end in ends:
+            run = np.arange(tied[begin], tied[end] + 2)
+            ids = [(self.fields[field[at]].item_ids[owner[at]], image[at], at) for at in run.tolist()]
+            order[run] = [at for _, _, at in sorted(ids)]
+            begin = end + 1
+        return order
+
+
+def adjusted(similarity: Floats, factor: Floats) -> Floats:
+    """`similarity * factor` where it is positive, `similarity / factor` below 0: a boost never moves an item down."""
+    return np.where(similarity > 0, similarity * factor, similarity / factor)
+
+
+def _joined(found: list[_Found]) -> _Found:
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        none = np.zeros(0, np.intp)
+        return _Found(none, none, none, np.zeros(0, np.float32))
+    return _Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def _chunks(gathered: list[tuple[int, Ints, Floats]]) -> list[list[tuple[int, Ints, Floats]]]:
+    """The rows in lots of at most `GATHER_ROWS_MAX`."""
+    chunks: list[list[tuple[int, Ints, Floats]]] = []
+    room = 0
+    for number, positions, weights in gathered:
+        at = 0
+        while at < len(positions):
+            if room == 0:
+                chunks.append([])
+                room = GATHER_ROWS_MAX
+            lot = slice(at, min(len(positions), at + room))
+            chunks[-1].append((number, positions[lot], weights[lot]))
+            room -= lot.stop - lot.start
+            at = lot.stop
+    return chunks

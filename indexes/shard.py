@@ -1,0 +1,195 @@
+"""A shard: truths in, best rows out.  The one door of this folder.
+
+Its state is a function of the logs of the truths: the last message of a key wins, exactly as compaction keeps it.  So a
+message that cannot be read clears its part of the item, as null does: after compaction nothing older would be there to
+keep.  What was refused is told, and the rest goes on.
+
+Partition n of the three truths is shard n.  One thread calls; only what is said to run elsewhere does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexes.columns import Columns
+from indexes.join import Join
+from indexes.search import Candidates, Field, search
+from indexes.shard_settings import ShardSettings
+from indexes.stored import ShardItem
+from indexes.truth_reading import read_embedding, read_level, read_record
+from models.errors import BadEvent
+from models.truth_messages import Facts
+
+RECORDS, STOCKS, EMBEDDINGS = "item-records", "item-stocks", "item-embeddings"
+TRUTHS = (RECORDS, STOCKS, EMBEDDINGS)
+
+
+class Rejected(NamedTuple):
+    """A message of a truth that could not be used."""
+
+    key: str
+    reason: str
+
+
+class Shard:
+    """The items of one partition, searchable."""
+
+    def __init__(self, folder: Path, number: int, settings: ShardSettings) -> None:
+        self.folder = folder
+        self.number = number
+        self.settings = settings
+        self.next_offsets: dict[str, int] = {}
+        self.watermark: dict[str, int] = {}
+        self._join = Join(settings)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        number: int,
+        settings: ShardSettings,
+        *,
+        cluster_id: str,
+        now_ms: int,
+        retention_ms: int,
+        offsets: Mapping[str, tuple[int, int]],
+    ) -> Shard:
+        """The shard of the checkpoint in `folder` if that is to be trusted, else an empty one.
+
+        `offsets` are the beginning and end of this partition of each truth, `retention_ms` their `delete.retention.ms`.
+        """
+        return cls(folder, number, settings)
+
+    # Changes
+
+    def apply(
+        self, truth: str, changes: Sequence[tuple[str, bytes | None]], next_offset: int, now_ms: int
+    ) -> list[Rejected]:
+        """Take in messages of a truth, in the order of its log; `next_offset` is that of the message after them.
+
+        Of several messages of a key in one call only the last is looked at.  OtherModel if the worker must stop.
+        """
+        self._join.columns.advance(now_ms)
+        put: Callable[[str, bytes | None], None] = {
+            RECORDS: self._put_record,
+            STOCKS: self._put_level,
+            EMBEDDINGS: self._put_embedding,
+        }[truth]
+        rejected = []
+        for key, value in dict(changes).items():
+            try:
+                put(key, value)
+            except BadEvent as error:
+                put(key, None)
+                rejected.append(Rejected(key, str(error)))
+        self._join.rows.delta.settle()
+        self.next_offsets[truth] = next_offset
+        return rejected
+
+    def _put_record(self, item_id: str, value: bytes | None) -> None:
+        record = None if value is None else read_record(value)
+        self._join.put_record(item_id, record)
+        if record is not None:
+            self._see(RECORDS, record.at)
+            self._see_embedded(item_id)
+
+    def _put_level(self, item_id: str, value: bytes | None) -> None:
+        level = None if value is None else read_level(value)
+        self._join.put_level(item_id, level)
+        if level is not None:
+            self._see(STOCKS, level.at)
+
+    def _put_embedding(self, item_id: str, value: bytes | None) -> None:
+        settings = self.settings
+        embedding = None if value is None else read_embedding(value, settings.model, settings.dimension)
+        self._join.put_embedding(item_id, embedding)
+        self._see_embedded(item_id)
+
+    def _see(self, truth: str, at_ms: int) -> None:
+        if at_ms > self.watermark.get(truth, -1):
+            self.watermark[truth] = at_ms
+
+    def _see_embedded(self, item_id: str) -> None:
+        """An embedding has no time of its own: it is as fresh as the record whose images it has."""
+        record, embedding = self._join.records.get(item_id), self._join.embeddings.get(item_id)
+        if record is not None and embedding is not None and embedding.image_version >= record.image_version:
+            self._see(EMBEDDINGS, record.at)
+
+    def advance(self, now_ms: int) -> None:
+        """Let time go on (Unix ms): sale windows open and close.  Cheap when nothing is due."""
+        self._join.columns.advance(now_ms)
+
+    def use_mean(self, mean: NDArray[np.float32] | None) -> None:
+        """Centre by this mean float32[D] from now on; None: by none.  Queries must be centred by the same."""
+        self._join.rows.use_mean(mean)
+
+    # Views
+
+    @property
+    def capacity(self) -> int:
+        """N, the length of masks and factors: one more than any ordinal can be without growing."""
+        return self._join.columns.capacity
+
+    @property
+    def columns(self) -> Columns:
+        """Attributes and flags by ordinal."""
+        return self._join.columns
+
+    @property
+    def item_ids(self) -> Sequence[str]:
+        """Item ids by ordinal; empty where no item is."""
+        return self._join.item_ids
+
+    def record(self, ordinal: int) -> bytes:
+        """The record of the item with this ordinal, as it came."""
+        stored = self._join.stored[ordinal]
+        assert stored is not None, f"ordinal {ordinal} has no item"
+        return stored.record
+
+    def facts(self, ordinal: int) -> Facts:
+        """The facts of the item with this ordinal."""
+        stored = self._join.stored[ordinal]
+        assert stored is not None, f"ordinal {ordinal} has no item"
+        return stored.facts
+
+    def image_name(self, ordinal: int, image: int) -> str:
+        """The name of an image of the item with this ordinal; `image` as in `Candidates`."""
+        stored = self._join.stored[ordinal]
+        assert stored is not None, f"ordinal {ordinal} has no item"
+        return stored.images[image]
+
+    def item(self, item_id: str) -> ShardItem | None:
+        """The item as it is now; None: it has no record."""
+        return self._join.item(item_id)
+
+    def vectors(self, item_id: str) -> NDArray[np.float32]:
+        """float32[R, D] raw unit vectors of the item's images, in the record's order; R = 0: not embedded."""
+        return self._join.vectors(item_id)
+
+    # Search
+
+    def field(
+        self, allowed: Sequence[NDArray[np.bool_] | None], factors: Sequence[NDArray[np.floating] | None]
+    ) -> Field:
+        """This shard as a part of `indexes.search.search` over several."""
+        rows = self._join.rows
+        return Field(rows, self._join.item_ids, self.settings, rows.items_shown, allowed, factors)
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        count: int,
+        allowed: Sequence[NDArray[np.bool_] | None],
+        factors: Sequence[NDArray[np.floating] | None],
+    ) -> list[Candidates]:
+        """For each of the centred unit queries float32[B, D] the best `count` items, best first.
+
+        `allowed` bool[N] and `factors` (positive, [N]) by query; queries that share the same objects cost less.
+        Best by `similarity * factor` where the similarity is positive, else by `similarity / factor`; then by item id.
+        """
+        return search([self.field(allowed, factors)], queries, count)

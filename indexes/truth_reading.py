@@ -1,0 +1,88 @@
+"""Messages of the truths, checked, in the shape that a shard keeps.  BadEvent says what was expected.
+
+The writers are ours, so a bad message is a fault or an attack; either way the shard must go on and stay a function of
+the logs (see `shard.py`).
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from indexes.stored import StoredRecord
+from models.errors import BadEvent, KindredError
+from models.stock import Level
+from models.truth_messages import ImageEmbedding, read_item_embedding, read_item_record, read_item_stock
+from models.vectors import unpack_half
+
+LENGTH_TOLERANCE = 0.01
+"""A unit vector in float16 is within 5e-4 of length 1; what is further off was not made by our embedder."""
+
+
+class OtherModel(KindredError):
+    """An embedding comes from another model than this index is of.  No event can mend that: the worker stops."""
+
+
+class ReadEmbedding(msgspec.Struct, frozen=True):
+    """An embedding with its vectors unpacked: beside each image its raw unit vector float16[D], or None."""
+
+    image_version: int
+    images: tuple[ImageEmbedding, ...]
+    vectors: tuple[NDArray[np.float16] | None, ...]
+
+
+def read_record(value: bytes) -> StoredRecord | None:
+    """A message of `item-records`; None: the item is gone."""
+    try:
+        message = read_item_record(value)
+        if message.gone:
+            return None
+        record = bytes(message.record)
+        attributes = orjson.loads(record)
+    except (msgspec.DecodeError, UnicodeDecodeError, orjson.JSONDecodeError) as error:
+        raise BadEvent(f"expected a message of item-records: {error}") from error
+    if not isinstance(attributes, dict):
+        raise BadEvent(f"expected record to be a JSON object, got {type(attributes).__name__}")
+    return StoredRecord(record, message.facts, message.images, message.image_version, message.at)
+
+
+def read_level(value: bytes) -> Level:
+    """A message of `item-stocks`."""
+    try:
+        message = read_item_stock(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadEvent(f"expected a message of item-stocks: {error}") from error
+    return Level(message.quantity, message.at)
+
+
+def read_embedding(value: bytes, model: str, dimension: int) -> ReadEmbedding:
+    """A message of `item-embeddings`.  OtherModel if it is not of `model` or its vectors not of `dimension`."""
+    try:
+        message = read_item_embedding(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadEvent(f"expected a message of item-embeddings: {error}") from error
+    if message.model != model:
+        raise OtherModel(
+            f"an embedding on item-embeddings is of model {message.model!r}, this index is of {model!r}: "
+            "use the model of the topic, or another topic prefix"
+        )
+    images = {image.link: image for image in reversed(message.images)}  # the first of a name counts
+    kept = tuple(images.values())[::-1]
+    vectors = tuple(None if image.vector is None else _vector(image.vector, model, dimension) for image in kept)
+    return ReadEmbedding(message.image_version, kept, vectors)
+
+
+def _vector(text: str, model: str, dimension: int) -> NDArray[np.float16]:
+    if len(text) % 4 == 0 and text:
+        content = len(text) // 4 * 3 - text[-2:].count("=")
+        if content % 2 == 0 and content != 2 * dimension:
+            raise OtherModel(
+                f"an embedding of model {model!r} has {content // 2} dimensions, this index has {dimension}"
+            )
+    vector = unpack_half(text, dimension)
+    length = float(np.sqrt(vector @ vector))
+    if abs(length - 1) > LENGTH_TOLERANCE:
+        raise BadEvent(f"expected a vector of length 1, got {length:.4f}")
+    return vector.astype(np.float16)
