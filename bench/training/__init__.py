@@ -1,0 +1,1 @@
+"""Training of the shipped model by distillation: apart from the product, which never imports it."""
