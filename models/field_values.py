@@ -36,7 +36,9 @@ _UNSCALED_BYTES_MAX = 512
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _PRICE = re.compile(r"([^\s\d.,+-]{1,3})?(\s*)([+-]?[0-9]+(?:\.[0-9]+)?)(?:\s*([^\s\d.,+-]{1,3}))?")
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})")
-_DIGITS = re.compile(r"[+-]?[0-9]{9,20}")
+_DIGITS = re.compile(r"[+-]?[0-9]{9,19}")
+_ISO = re.compile(r"[0-9]{4}-?(?:[0-9]{2}-?[0-9]{2}|W[0-9]{2}-?[0-9])(?:[Tt ].+)?")
+"""A check before Python's parser, which takes any character between date and time, a digit too."""
 _DECIMAL_HINT = (
     "; if it is a decimal of Debezium's in base64, its scale is only in the schema: "
     "set decimal.handling.mode to string or double, or send the schema along"
@@ -208,8 +210,10 @@ def _is_currency(text: str) -> bool:
 
 
 def _iso_ms(name: str, text: str) -> int:
+    if len(text) > _TEXT_MAX or not _ISO.fullmatch(text):
+        raise _not("Unix ms or ISO 8601", name, text)
     try:
-        moment = datetime.fromisoformat(text[:_TEXT_MAX])
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise _not("Unix ms or ISO 8601", name, text) from error
     if moment.tzinfo is None:
