@@ -17,6 +17,8 @@ SENT_AS_IT_IS_BYTES_MAX = 400_000
 SIDE_MAX = 640
 """Pixels of a shrunk picture's longer side, several times what a model looks at."""
 TITLE_LENGTH_MAX = 48
+SHOWN_NOW = ("on_sale", "stock", "low_stock", "out_of_stock")
+"""Derived attributes, asked for by name: then they are what they are now, not what the record said."""
 
 
 def typed_request(
@@ -25,15 +27,16 @@ def typed_request(
     """The request for what was typed.  Raises BadRequest when there is nothing to look like, or no such picture."""
     if not items and not image:
         raise BadRequest("nothing to look like: give an item's id or --image FILE")
-    request: dict[str, Any] = {"maxRecommendations": hits}
+    parameters: dict[str, Any] = {"attributesToRetrieve": ["*", *SHOWN_NOW]}
+    if filters:
+        parameters["filters"] = filters
+    request: dict[str, Any] = {"maxRecommendations": hits, "queryParameters": parameters}
     if len(items) == 1:
         request["objectID"] = items[0]
     elif items:
         request["objectIDs"] = list(items)
     if image:
         request["image"] = image_link(image)
-    if filters:
-        request["queryParameters"] = {"filters": filters}
     if threshold is not None:
         request["threshold"] = threshold
     if out_of_stock:
@@ -79,26 +82,30 @@ def show_answer(terminal: Terminal, result: Mapping[str, Any], now_ms: int) -> N
 
 def freshness(result: Mapping[str, Any], now_ms: int) -> str:
     """One line on the watermark of every source, on the shards and on the time it took."""
-    parts = []
-    for source, mark in (result.get("watermark") or {}).items():
-        at = mark.get("at") if isinstance(mark, dict) else mark
-        if isinstance(at, int | float) and at > 0:
-            parts.append(f"{source} as of {duration(max(now_ms - at, 0))} ago")
-        else:
-            parts.append(f"{source} empty")
-    coverage = result.get("coverage")
-    if isinstance(coverage, dict):
-        parts.append(" of ".join(str(value) for value in coverage.values()) + " shards")
-    elif isinstance(coverage, int | float):
-        parts.append(f"{coverage:.0%} of the shards")
+    parts = [_mark(str(source), mark, now_ms) for source, mark in _object(result.get("watermark")).items()]
+    coverage = _object(result.get("coverage"))
+    if coverage:
+        parts.append(f"{coverage.get('answered')} of {coverage.get('of')} shards")
     if isinstance(result.get("processingTimeMS"), int | float):
         parts.append(f"{result['processingTimeMS']:g} ms")
     return "; ".join(map(printable, parts))
 
 
+def _mark(source: str, mark: object, now_ms: int) -> str:
+    """How far a source has come: how old its newest change is, and what is still to be read."""
+    at, lag_ms = _object(mark).get("at"), _object(mark).get("lagMS")
+    newest = f"newest change {duration(max(now_ms - at, 0))} ago" if isinstance(at, int) else "no change yet"
+    behind = f", {duration(lag_ms)} behind" if isinstance(lag_ms, int | float) and lag_ms else ""
+    return f"{source}: {newest}{behind}"
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _row(rank: int, hit: Mapping[str, Any]) -> tuple[object, ...]:
     title = hit.get("title") or hit.get("name") or ""
-    flags = [name for name in ("on_sale", "low_stock", "out_of_stock") if hit.get(name) is True]
+    flags = [name for name in SHOWN_NOW if hit.get(name) is True]
     source = hit.get("_source")
     return (
         rank,

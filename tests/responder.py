@@ -11,7 +11,7 @@ import orjson
 
 from streams.connection import Connection
 from streams.dead_letters import header
-from streams.log_reader import partitions_of
+from streams.log_reader import partitions_of, read_to_end
 from streams.settings import Settings
 from streams.topics import SIMILAR_REQUESTS, SIMILAR_RESPONSES
 from tests.brokers import TestBroker
@@ -96,3 +96,9 @@ async def sent_to(connection: Connection, topic: str, *values: bytes, partition:
             await producer.send_and_wait(topic, value, partition=partition)
     finally:
         await producer.stop()
+
+
+async def arrived(connection: Connection, topic: str) -> list[Any]:
+    """All that is on a topic now."""
+    partitions = await partitions_of(connection, topic)
+    return [each async for polled in read_to_end(connection, partitions) for each in polled]
