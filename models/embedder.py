@@ -105,8 +105,10 @@ class Embedder:
         """float32[B, D] features of up to a batch of pictures."""
         count = len(pixels)
         tensor = self._tensor(pixels, self._batch or count)
-        features = self._session.run([self._output], {self._input: tensor})[0]
-        return np.asarray(features, np.float32).reshape(len(tensor), -1)[:count]
+        features = np.asarray(self._session.run([self._output], {self._input: tensor})[0], np.float32)
+        if features.shape[:1] != (len(tensor),):
+            raise ValueError(f"first output is {list(features.shape)}, expected {len(tensor)} rows")
+        return features.reshape(len(tensor), -1)[:count]
 
     def _tensor(self, pixels: NDArray[np.uint8], rows: int) -> NDArray[np.float32]:
         """The network's input, float32[rows, 3, S, S] or [rows, S, S, 3]; rows beyond the pictures are zero.

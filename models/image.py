@@ -47,7 +47,7 @@ decode .9993 in the mean, .996 at worst; P@10 of 571 pictures moves by .001.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _ONE_AVIF = threading.Lock()
-"""One at a time: an AVIF file's header may claim 64 x 64 pixels while its AV1 data has as many as libavif allows, 16,384
+"""One at a time: an AVIF file may claim 64 x 64 pixels while its AV1 data has as many as libavif allows, 16,384
 x 16,384, which Pillow cannot lower.  36 million of them took 77 MB, so a small file may take 0.6 GB for a moment.
 """
 

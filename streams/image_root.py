@@ -52,16 +52,15 @@ class ImageRoot:
             for part in parts[:-1]:
                 folder, above = os.open(part, _FOLDER, dir_fd=folder), folder
                 os.close(above)
-            with os.fdopen(os.open(parts[-1], _FILE, dir_fd=folder), "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise BadEvent(f"{shown} is not a file")
-                content = file.read(bytes_max + 1)
+            content = _content(os.open(parts[-1], _FILE, dir_fd=folder), bytes_max + 1)
         except OSError as error:
             if error.errno in _NEVER:
                 raise BadEvent(f"{shown} {_NEVER[error.errno]}") from error
             raise Unavailable(f"{shown} cannot be read now: {error.strerror}") from error
         finally:
             os.close(folder)
+        if content is None:
+            raise BadEvent(f"{shown} is not a file")
         if len(content) > bytes_max:
             raise BadEvent(f"{shown} has more than the {bytes_max / 1e6:.1f} MB that are accepted")
         return content
@@ -83,6 +82,17 @@ class ImageRoot:
         if not parts or b".." in parts or b"\0" in b"".join(parts):
             raise BadEvent(f"image link {link[:200]!r} is not a path below the image folder")
         return parts
+
+
+def _content(file: int, bytes_max: int) -> bytes | None:
+    """Up to `bytes_max` bytes of an open file, which is closed; None where it is a folder, pipe or device."""
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            return None
+        with os.fdopen(file, "rb", closefd=False) as content:  # it would not close what it refuses
+            return content.read(bytes_max)
+    finally:
+        os.close(file)
 
 
 def _file_path(link: str) -> str:
