@@ -17,9 +17,11 @@ from bench.training import augment, cutouts, losses, muon  # noqa: E402
 from bench.training.data import Pictures, Targets, fit_projection, unit  # noqa: E402
 from bench.training.features import SIDE, VIEWS, draw_boxes, look  # noqa: E402
 from bench.training.feed import Feed  # noqa: E402
+from bench.training.graph import student_graph  # noqa: E402
 from bench.training.packs import PACKS, SPLITS, read_pack  # noqa: E402
+from bench.training.projection import softened  # noqa: E402
 from bench.training.recipe import Recipe  # noqa: E402
-from bench.training.train import Run, load_run, save_run  # noqa: E402
+from bench.training.train import Run, load_run, normalized, save_run  # noqa: E402
 
 SMALL = Recipe(batch=4, queue=8, dimension=8, sizes=((32, 0.5), (48, 1.0)), warm_up=2, jpeg=0.5, cut_out=1.0)
 
@@ -243,3 +245,46 @@ def test_settings_change_the_recipe_or_say_what_was_expected() -> None:
     for wrong in ("kl", "colr=1"):
         with pytest.raises(ValueError, match=f"expected NAME=VALUE.*{wrong}"):
             Recipe().changed([wrong])
+
+
+def test_the_written_graph_computes_what_the_network_computes() -> None:
+    """Pixels in 0..255 give the network's embedding at unit length, batch norms folded, at odd sides of a stage too."""
+    import onnxruntime
+
+    student = trained(Run(SMALL, 5), 3).averaged.eval()
+    rng = np.random.default_rng(6)
+    matrix, bias = rng.standard_normal((768, 8)), rng.standard_normal(8)
+    for side in (64, 72):
+        pixels = rng.integers(0, 256, (3, side, side, 3)).astype(np.uint8)
+        session = onnxruntime.InferenceSession(student_graph(student, matrix, bias, side).SerializeToString())
+
+        found = session.run(None, {"image": pixels.astype(np.float32).transpose(0, 3, 1, 2)})[0]
+
+        with torch.no_grad():
+            expected = unit(student.features(normalized(pixels)).numpy() @ matrix + bias)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_softening_goes_from_the_own_embedding_to_the_labels() -> None:
+    """Strength 0 leaves every vector as it is; more strength brings pictures of one category nearer, against others."""
+    rng = np.random.default_rng(7)
+    label = np.repeat(np.arange(6), 40)
+    # What tells the categories apart is small beside what does not.
+    features = rng.standard_normal((240, 20)) * np.linspace(4, 0.3, 20)
+    features[:, 12:18] += np.eye(6)[label]
+    own = (rng.standard_normal((20, 8)), rng.standard_normal(8))
+
+    def margin(strength: float) -> float:
+        matrix, bias = softened(features, label, own, strength, shrinkage=0.1)
+        y = unit(features @ matrix + bias)
+        same = label[:, None] == label
+        return float((y @ y.T)[same].mean() - (y @ y.T)[~same].mean())
+
+    np.testing.assert_array_equal(softened(features, label, own, 0.0, 0.1)[0], own[0])
+    margins = [margin(strength) for strength in (0.0, 0.3, 0.6, 1.0)]
+    assert margins == sorted(margins)
+    assert margins[-1] > 2 * margins[0]
+    matrix, bias = softened(features, label, own, 1e-9, 0.1)
+    nearly = features @ matrix + bias
+    gram = unit(features @ own[0] + own[1])
+    np.testing.assert_allclose(unit(nearly) @ unit(nearly).T, gram @ gram.T, atol=1e-3)

@@ -115,6 +115,6 @@ def augment(
             view = resized(view, np.array([0, 0, 1, 1], np.float32), size)
         views[k] = view[:, ::-1] if mirrored[k] else view
     x = relight(views, recipe.light, rng)
-    for k in np.flatnonzero(rng.random(len(x)) < recipe.jpeg):
-        x[k] = through_jpeg(x[k], int(rng.integers(30, 91)))
+    for coded in np.flatnonzero(rng.random(len(x)) < recipe.jpeg):
+        x[coded] = through_jpeg(x[coded], int(rng.integers(30, 91)))
     return x

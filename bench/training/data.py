@@ -118,8 +118,7 @@ class Projection:
 
     def __call__(self, features: dict[str, NDArray[Any]]) -> Float:
         """The teachers' features, [n, d] each -> float32[n, D]."""
-        values: Float = (joined(features, self.means, self.weights) - self.centre) @ self.axes
-        return values
+        return np.asarray((joined(features, self.means, self.weights) - self.centre) @ self.axes, np.float32)
 
 
 def joined(features: dict[str, NDArray[Any]], means: dict[str, Float], weights: dict[str, float]) -> Float:
@@ -133,10 +132,9 @@ def fit_projection(views: list[dict[str, NDArray[Any]]], recipe: Recipe) -> Proj
     means = {name: np.concatenate([unit(view[name]) for view in views]).mean(0) for name in weights}
     x = np.concatenate([joined(view, means, weights) for view in views])
     x = x[np.random.default_rng(0).permutation(len(x))[:FITTED_ROWS_MAX]]
-    centre: Float = x.mean(0)
+    centre = np.asarray(x.mean(0), np.float32)
     covariance = np.asarray((x - centre).T @ (x - centre), np.float64) / (len(x) - 1)
-    variances, axes = np.linalg.eigh(covariance)
-    variances, axes = variances[::-1][: recipe.dimension], axes[:, ::-1][:, : recipe.dimension]
+    variances, axes = (x[..., ::-1][..., : recipe.dimension] for x in np.linalg.eigh(covariance))
     return Projection(means, weights, centre, (axes / variances ** (recipe.whitening / 2)).astype(np.float32))
 
 

@@ -156,14 +156,19 @@ def main() -> None:
         for start in range(0, len(rows[pack]), BLOCK)
     ]
     mine = [block for number, block in enumerate(blocks) if number % parts == part]
-    progress = Progress("teacher views", sum(len(rows[p][s : s + BLOCK]) for _, p, s in mine), "views")
-    for view, pack, start in mine:
-        path = options.cache / pack / f"view-{view}" / f"{start // BLOCK:03}.npz"
+    missing = [block for block in mine if not path_of(options.cache, *block).exists()]
+    progress = Progress("teacher views", sum(min(BLOCK, len(rows[p]) - start) for _, p, start in missing), "views")
+    for view, pack, start in missing:
         some = rows[pack][start : start + BLOCK]
-        if not path.exists():
-            boxes = draw_boxes(view, pack, len(rows[pack]))[start : start + BLOCK]
-            cache_block(some, boxes, path, TEACHER_SIDE.get(pack, 224), teachers, quality)
+        boxes = draw_boxes(view, pack, len(rows[pack]))[start : start + BLOCK]
+        path = path_of(options.cache, view, pack, start)
+        cache_block(some, boxes, path, TEACHER_SIDE.get(pack, 224), teachers, quality)
         progress.advance(len(some), f"view {view}, {pack}")
+
+
+def path_of(cache: Path, view: int, pack: str, start: int) -> Path:
+    """Where the block of pictures from `start` on lies."""
+    return cache / pack / f"view-{view}" / f"{start // BLOCK:03}.npz"
 
 
 if __name__ == "__main__":
