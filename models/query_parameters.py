@@ -12,7 +12,7 @@ from models.filters import parse_filter
 from models.outside_json import flag_of, object_of, text_of, texts_of
 
 CONTEXTS_MAX = 100
-ATTRIBUTES_MAX = 1_000
+ATTRIBUTES_MAX = 250
 
 _WITH_EFFECT = (
     "filters",
