@@ -70,7 +70,7 @@ appender.out.layout.pattern = %d %-5p %c{1}: %m%n
 class KafkaBroker:
     """One Apache Kafka broker with its data in `folder`.
 
-    `port` and `properties` are written when the folder is new; ports that are not given are free ones, and kept.
+    A port that is not given is that of the last time, else a free one.
     """
 
     def __init__(self, folder: Path, *, port: int | None = None, properties: Mapping[str, str] | None = None) -> None:
@@ -106,6 +106,7 @@ class KafkaBroker:
         assert self.pid is None, "the broker is running already"
         jars = fetch_jars()
         command = [java(), "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*"]
+        self._write_settings()
         if not (self.folder / "data" / "meta.properties").is_file():
             self._format(command)
         logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"
@@ -144,21 +145,28 @@ class KafkaBroker:
         assert self._process is not None, "the broker has not been started"
         return self._process.wait()
 
-    def _format(self, command: Sequence[str]) -> None:
-        """Write the settings and an empty log with a cluster id of its own."""
+    def _write_settings(self) -> None:
+        """The files that Kafka reads, with the ports that were asked for, else those of the last time."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        own_port, controller_port = _free_ports(self._port)
+        last = _properties_of(self._settings) if self._settings.is_file() else {}
+        port = _free_port(self._port or int(last.get("kindred.port", 0)))
+        controller_port = _free_port(int(last.get("kindred.controller.port", 0)))
         properties = {
             **PROPERTIES,
-            "listeners": f"PLAINTEXT://127.0.0.1:{own_port},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{own_port}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
             "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
             "log.dirs": str(self.folder / "data"),
-            "kindred.port": str(own_port),  # for `bootstrap`; Kafka passes over names that it does not know
+            # Kafka passes over names that it does not know.
+            "kindred.port": str(port),
+            "kindred.controller.port": str(controller_port),
             **self._own_properties,
         }
         self._settings.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         (self.folder / "log4j2.properties").write_text(LOGGING)
+
+    def _format(self, command: Sequence[str]) -> None:
+        """Make an empty log with a cluster id of its own."""
         # "A" first: an id that began with a dash would be taken for an option.
         cluster_id = "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         formatted = subprocess.run(
@@ -195,16 +203,15 @@ def _answers(host: str, port: int) -> bool:
         return False
 
 
-def _free_ports(wanted: int | None) -> tuple[int, int]:
-    """Two ports that nobody listens on: the wanted one, if any, and another."""
-    with socket.socket() as first, socket.socket() as second:
-        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _free_port(wanted: int) -> int:
+    """The wanted port if nobody listens on it; for 0 one that nobody listens on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            first.bind(("127.0.0.1", wanted or 0))
+            probe.bind(("127.0.0.1", wanted))
         except OSError as error:
             raise KafkaUnavailable(f"port {wanted} of 127.0.0.1 is taken: {error.strerror}") from error
-        second.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 def _properties_of(path: Path) -> dict[str, str]:

@@ -33,7 +33,7 @@ async def produce(bootstrap: str, topic: str, value: bytes) -> None:
 
 @pytest.mark.needs_kafka
 async def test_a_broker_keeps_port_and_data_over_stop_and_crash(own_kafka: Callable[..., KafkaBroker]) -> None:
-    """Stopped or killed, it comes back at the same address with everything that had been acknowledged."""
+    """Stopped or killed, it comes back at the same address with all that had been acknowledged; moved, if asked."""
     kafka = own_kafka(log_cleaner_backoff_ms="100")
     bootstrap = kafka.bootstrap
     await create_topics(bootstrap, {"t": 1})
@@ -47,6 +47,13 @@ async def test_a_broker_keeps_port_and_data_over_stop_and_crash(own_kafka: Calla
     assert bootstrap == kafka.start()
 
     assert [b"1", b"2"] == await values_of(bootstrap, "t", 2)
+
+    kafka.stop()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with KafkaBroker(kafka.folder, port=port) as moved:
+        assert f"127.0.0.1:{port}" == moved.bootstrap
+        assert [b"1", b"2"] == await values_of(moved.bootstrap, "t", 2)
 
 
 @pytest.mark.needs_kafka
