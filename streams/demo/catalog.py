@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from models.errors import BadEvent
 from models.image import encode_jpeg
+from models.record import parse_record
 from streams.demo.drawing import SIZE, draw
 from streams.demo.products import product
 from streams.picture_folder import picture_files, picture_record
-
-ITEM_ID_BYTES_MAX = 512
 
 Link = Callable[[str, bytes], str]
 """(item id, JPEG bytes) -> the link that the item's record carries."""
@@ -55,8 +55,9 @@ def drawn_items(count: int, seed: int, link: Link = data_link, size: int = SIZE)
 def folder_items(folder: Path) -> Iterator[CatalogItem]:
     """Yield an item for each picture in a folder and below, its link relative to the folder.
 
-    Ids, titles and categories are those of `kindred publish catalog DIR`.  A link whose target lies outside the folder
-    is left out, and so is a file that cannot be read; price and stock are made up from the id, for the demo to change.
+    Ids, titles and categories are those of `kindred publish catalog DIR`.  Left out are links to what lies outside the
+    folder, files that cannot be read, and names that a record cannot carry (too long, with control characters).
+    Price and stock are made up from the id, for the demo to change.
     """
     root = folder.resolve()
     for path in picture_files(root):
@@ -64,13 +65,13 @@ def folder_items(folder: Path) -> Iterator[CatalogItem]:
             continue
         record = picture_record(path, root, root)
         item_id = str(record["objectID"])
-        if len(item_id.encode()) > ITEM_ID_BYTES_MAX:
-            continue
+        record |= _made_up(item_id)
         try:
+            parse_record(item_id, record)
             picture = path.read_bytes()
-        except OSError:
+        except (BadEvent, OSError):
             continue
-        yield CatalogItem(item_id, {**record, **_made_up(item_id)}, picture)
+        yield CatalogItem(item_id, record, picture)
 
 
 def _made_up(item_id: str) -> dict[str, Any]:

@@ -59,12 +59,15 @@ def product(number: int, seed: int) -> tuple[str, Style, dict[str, Any]]:
     usual_price = _price(OFFERS[kind], of_line)
     of_item = np.random.default_rng([seed, place, line, variant])
     style = _variant_style(first, variant, of_item)
+    name = _NAMES[(line + 7 * place) % len(_NAMES)]
     item_id = f"{kind}-{turn + 1:03d}"
     record = {
         "objectID": item_id,
-        **_naming(style, _NAMES[(line + 7 * place) % len(_NAMES)], line, variant),
-        "brand": brand,
+        "title": _title(style, name, variant),
         **_selling(usual_price, of_item),
+        "brand": brand,
+        "collection": f"{name} {line // len(_NAMES) + 1}" if line >= len(_NAMES) else name,
+        **_looks(style),
     }
     return item_id, style, record
 
@@ -116,20 +119,20 @@ def _price(offer: Offer, rng: np.random.Generator) -> float:
     return lowest + float(rng.random()) ** 1.7 * (highest - lowest)
 
 
-def _naming(style: Style, name: str, line: int, variant: int) -> dict[str, Any]:
+def _title(style: Style, name: str, variant: int) -> str:
+    words = " ".join(word for word in (name, _PRINTED[style.pattern], OFFERS[style.kind].noun) if word)
+    return f"{words} in {style.colour}" + (f" No. {variant + 1}" if variant else "")
+
+
+def _looks(style: Style) -> dict[str, Any]:
     """Return what a shop says of how an item looks."""
-    offer = OFFERS[style.kind]
-    printed = _PRINTED[style.pattern]
-    words = " ".join(word for word in (name, printed, offer.noun) if word)
-    again = line // len(_NAMES)
+    category, printed = OFFERS[style.kind].category, _PRINTED[style.pattern]
     return {
-        "title": f"{words} in {style.colour}" + (f" No. {variant + 1}" if variant else ""),
-        "category": offer.category,
-        "collection": f"{name} {again + 1}" if again else name,
+        "category": category,
         "colour": style.colour,
         "pattern": style.pattern,
         "material": style.material,
-        "tags": sorted({offer.category, style.colour, style.material, *([printed] if printed else [])}),
+        "tags": sorted({category, style.colour, style.material, *([printed] if printed else [])}),
     }
 
 
