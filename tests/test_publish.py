@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 
 from models.errors import BadEvent, Unavailable
 from streams.change_files import Change, catalog_changes, item_key, rule_changes, stock_argument, stock_changes
-from streams.log_reader import partitions_of, read_to_end
 from streams.picture_folder import picture_files, picture_record
 from streams.publish import ROUND_CHANGES_MAX, publish, rounds_of, rounds_of_stream
 from streams.topics import partition_of
-from tests.responder import connection_of
+from tests.responder import arrived, connection_of
 from tests.waiting import wait_until
 
 
@@ -169,7 +168,7 @@ def test_picture_folder(tmp_path):
 
 
 def test_picture_links(tmp_path):
-    """A link is relative below the image root, else an absolute file: link; a name like a link's is marked as a path."""
+    """Below the image root a link is relative, elsewhere an absolute file: link; a path is never taken for a URL."""
     path = tmp_path / "a b.jpg"
     colon = tmp_path / "data:1.jpg"
 
@@ -237,24 +236,18 @@ async def test_publish(broker, topic_prefix):
     await broker.create_topics({topic: 3})
     connection = connection_of(broker)
     changes = [Change(b"item-%d" % (n % 700), b"%d" % n if n % 5 else None, (("n", b"%d" % n),)) for n in range(9_000)]
-    told = []
+    told: list[int] = []
 
     assert 9_000 == await publish(connection, topic, rounds_of(changes), told.append)
 
     assert 9_000 == sum(told)
-    arrived = [
-        each async for polled in read_to_end(connection, await partitions_of(connection, topic)) for each in polled
-    ]
-    assert Counter(arrived_change(each) for each in arrived) == Counter(changes)
-    assert all(each.partition == partition_of(each.key, 3) for each in arrived)
+    there = await arrived(connection, topic)
+    assert Counter(Change(each.key, each.value, each.headers) for each in there) == Counter(changes)
+    assert all(each.partition == partition_of(each.key, 3) for each in there)
     by_key: dict[bytes, list[int]] = {}
-    for each in arrived:
+    for each in there:
         by_key.setdefault(each.key, []).append(int(each.headers[0][1]))
     assert all(numbers == sorted(numbers) for numbers in by_key.values())
-
-
-def arrived_change(record):
-    return Change(record.key, record.value, record.headers)
 
 
 async def test_publish_up_to_an_error(broker, topic_prefix):
@@ -266,10 +259,8 @@ async def test_publish_up_to_an_error(broker, topic_prefix):
     with pytest.raises(BadEvent, match="f:2"):
         await publish(connection, topic, rounds_of(catalog_changes([b'{"objectID": "a"}', b"{}"], "f")))
 
-    arrived = [
-        each async for polled in read_to_end(connection, await partitions_of(connection, topic)) for each in polled
-    ]
-    assert [b"a"] == [each.key for each in arrived]
+    there = await arrived(connection, topic)
+    assert [b"a"] == [each.key for each in there]
 
 
 @pytest.mark.needs_kafka
