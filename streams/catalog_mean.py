@@ -16,7 +16,7 @@ import numpy as np
 from indexes.statistics import MeanFit
 from models.errors import BadEvent
 from models.truth_messages import CatalogStatistics, ItemEmbedding, read_catalog_statistics
-from models.vectors import pack_mean, unpack_half
+from models.vectors import pack_mean, unpack_half, unpack_mean
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ class CatalogMean:
         self.version = 0
         self._fit: MeanFit | None = None
         self._dimension = 0
+        self._in_force: CatalogStatistics | None = None
 
     def read(self, messages: Iterable[Any]) -> None:
         """Messages of `catalog-statistics`: what is in force."""
@@ -42,6 +43,8 @@ class CatalogMean:
                 log.warning("catalog-statistics@%d is not ours: %s", message.offset, error)
                 continue
             self.version = max(self.version, statistics.version)
+            self._in_force = statistics
+            self._adopt()
 
     def observe(self, item_id: str, embedding: ItemEmbedding | None) -> None:
         """A message of `item-embeddings`."""
@@ -56,12 +59,22 @@ class CatalogMean:
         if vectors and (self._fit is None or vectors[0].shape[0] != self._dimension):
             self._dimension = vectors[0].shape[0]
             self._fit = MeanFit(self._dimension)
+            self._adopt()
         if self._fit is None:
             return
         if vectors:
             self._fit.add(item_id, np.stack(vectors))
         else:
             self._fit.remove(item_id)
+
+    def _adopt(self) -> None:
+        """Judge growth and drift against the mean in force, so that a new owner does not fit it anew for nothing."""
+        statistics = self._in_force
+        if self._fit and statistics and statistics.model == self.model:
+            try:
+                self._fit.adopt(unpack_mean(statistics.mean, self._dimension), statistics.count)
+            except BadEvent as error:
+                log.warning("the mean of catalog-statistics cannot be used: %s", error)
 
     def due(self, now_ms: int) -> CatalogStatistics | None:
         """The message to publish now, if the catalog has grown or drifted enough since the last one."""

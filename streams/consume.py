@@ -74,6 +74,7 @@ class BatchConsumer(mode.Service):
 
     async def on_start(self) -> None:
         self.consumer = await self.connection.started(self._make, self.group)
+        self.async_exit_stack.push_async_callback(self.consumer.stop)
 
     def _make(self) -> AIOKafkaConsumer:
         return self.connection.consumer(self.group, max_poll_records=self.records_max, **self._settings)
@@ -83,7 +84,6 @@ class BatchConsumer(mode.Service):
             self._taking_over.cancel()
         async with self.batch_lock:
             await self.commit(force=True)
-        await self.consumer.stop()
 
     @mode.Service.task
     async def poll(self) -> None:

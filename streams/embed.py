@@ -99,6 +99,7 @@ class Embed(mode.Service):
 
     async def on_start(self) -> None:
         self.producer = await self.connection.started(self.connection.producer, "embed")
+        self.async_exit_stack.push_async_callback(self.producer.stop)
         self._connected.set()
 
     async def on_stop(self) -> None:
@@ -106,7 +107,6 @@ class Embed(mode.Service):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.producer.stop()
 
     def _topic(self, name: str) -> str:
         return self.settings.topic_prefix + name

@@ -72,7 +72,7 @@ class Health:
         for stage in self.stages.values():
             stage.measure()
         self.metrics.ready.set(not self.reasons())
-        return view.bytes(self.metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+        return view.bytes(self.metrics.text(), content_type="text/plain")
 
     @staticmethod
     def _page(app: faust.App, path: str, answer: Callable[[View], Response]) -> None:

@@ -72,7 +72,7 @@ class Index(mode.Service):
         self.loaded = False
         self._read_ms: dict[TopicPartition, int] = {}
         self._lock_file: IO[str] | None = None
-        self._started = time.monotonic()
+        self._started_s = time.monotonic()
 
     async def on_start(self) -> None:
         self._lock()
@@ -80,6 +80,7 @@ class Index(mode.Service):
         self._statistics = self._place(topics.CATALOG_STATISTICS, 0)
         self.reader = TruthReader(self.connection, "index", [*places, self._statistics], RECORDS_MAX)
         await self.reader.connect()
+        self.async_exit_stack.push_async_callback(self.reader.stop)
         offsets: dict[TopicPartition, int] = {}
         for number in self.numbers:
             shard = await asyncio.to_thread(self._open, number)
@@ -88,7 +89,6 @@ class Index(mode.Service):
         self.reader.start(offsets)
 
     async def on_stop(self) -> None:
-        await self.reader.stop()
         for shard in self.shards.values():
             await asyncio.to_thread(shard.close)
         if self._lock_file:
@@ -139,7 +139,7 @@ class Index(mode.Service):
             if not self.loaded and self.reader.caught_up:
                 self.loaded = True
                 items = sum(shard.items for shard in self.shards.values())
-                log.info("index: loaded %d items in %.1f s", items, time.monotonic() - self._started)
+                log.info("index: loaded %d items in %.1f s", items, time.monotonic() - self._started_s)
 
     def _apply(self, tp: TopicPartition, messages: Sequence[Any]) -> None:
         name = tp.topic.removeprefix(self.settings.topic_prefix)

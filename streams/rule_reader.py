@@ -44,6 +44,8 @@ class RuleReader(mode.Service):
         self.metrics = metrics
         self.sets_aside = sets_aside
         self.book = RuleBook()
+        self.loaded = False
+        """Whether the rules that were there at the start are in force."""
         self.newest_ms: int | None = None
         """Unix ms of the newest rule change that is in force."""
 
@@ -52,18 +54,11 @@ class RuleReader(mode.Service):
     async def on_start(self) -> None:
         self._place = TopicPartition(self.settings.topic_prefix + topics.RULE_CHANGES, 0)
         self.producer = await self.connection.started(self.connection.producer, "rules")
+        self.async_exit_stack.push_async_callback(self.producer.stop)
         self.reader = TruthReader(self.connection, "rules", [self._place])
         await self.reader.connect()
+        self.async_exit_stack.push_async_callback(self.reader.stop)
         self.reader.start()
-
-    async def on_stop(self) -> None:
-        await self.reader.stop()
-        await self.producer.stop()
-
-    @property
-    def loaded(self) -> bool:
-        """Whether the rules that were there at the start are in force."""
-        return self.reader.caught_up
 
     def lag(self) -> int:
         """Rule changes that are not in force yet."""
@@ -79,6 +74,7 @@ class RuleReader(mode.Service):
                     self._take(message, outbox)
                 self.metrics.rules.set(len(self.book.in_force()))
                 await outbox.deliver()
+            self.loaded = self.loaded or self.reader.caught_up
 
     def _take(self, message: Any, outbox: Outbox) -> None:
         try:

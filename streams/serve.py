@@ -86,6 +86,7 @@ class Serve(BatchConsumer):
 
     async def on_start(self) -> None:
         self.producer = await self.connection.started(self.connection.producer, "serve")
+        self.async_exit_stack.push_async_callback(self.producer.stop)
         self.replies = Replies(
             self.connection,
             self.producer,
@@ -108,7 +109,6 @@ class Serve(BatchConsumer):
             task.cancel()
         self._done.update(self.in_flight.committable())
         await super().on_stop()
-        await self.producer.stop()
 
     def _owns_first_partition(self) -> bool:
         return any(tp.partition == 0 for tp in self.consumer.assignment())

@@ -77,13 +77,10 @@ class Track(BatchConsumer):
 
     async def on_start(self) -> None:
         self.producer = await self.connection.started(self.connection.producer, "track")
+        self.async_exit_stack.push_async_callback(self.producer.stop)
         self.outbox = Outbox(self.producer)
         self._alert_partitions = len(await self.producer.partitions_for(self._topic(topics.ITEM_ALERTS)))
         await super().on_start()
-
-    async def on_stop(self) -> None:
-        await super().on_stop()
-        await self.producer.stop()
 
     def _topic(self, name: str) -> str:
         return self.settings.topic_prefix + name
@@ -229,6 +226,7 @@ class Track(BatchConsumer):
                     for tracker in due:
                         tracker.advance(now_ms)
                     await self._deliver()
+            await self._publish_mean()
 
     # Ownership.
 
@@ -321,11 +319,10 @@ class Track(BatchConsumer):
                     continue
                 tracker = self.trackers[tp.partition]
                 for message in messages:
-                    if not self._is_own(message):
+                    if name == topics.ITEM_EMBEDDINGS or not self._is_own(message):
                         self._read_back(name, tp.partition, tracker, message)
             self._count_reasserted()
             await self._deliver()
-            await self._publish_mean()
 
     def _is_own(self, message: Any) -> bool:
         if message.value is not None:

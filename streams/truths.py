@@ -5,6 +5,7 @@ Used by every stage that holds state: track for the partitions it owns, index fo
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ class TruthReader:
         self.records_max = records_max
         self.beginnings: dict[TopicPartition, int] = {}
         self.ends: dict[TopicPartition, int] = {}
+        self._connected_s = 0.0
         self._behind: set[TopicPartition] = set()
 
     consumer: AIOKafkaConsumer
@@ -37,6 +39,7 @@ class TruthReader:
         self.consumer.assign(self.partitions)
         self.beginnings = await self.consumer.beginning_offsets(self.partitions)
         self.ends = await self.consumer.end_offsets(self.partitions)
+        self._connected_s = time.time()
 
     def start(self, offsets: Mapping[TopicPartition, int] | None = None) -> None:
         """Read from these offsets on; a partition that they do not name, from the beginning of its log."""
@@ -72,7 +75,8 @@ class TruthReader:
 
     def silence_s(self, now_s: float) -> float:
         """Seconds since the broker last answered a fetch, also one that brought nothing; `now_s` in Unix seconds."""
-        return now_s - max((self.consumer.last_poll_timestamp(tp) or 0) for tp in self.partitions) / 1000
+        answered_ms = max((self.consumer.last_poll_timestamp(tp) or 0) for tp in self.partitions)
+        return now_s - max(answered_ms / 1000, self._connected_s)
 
     def _position(self, tp: TopicPartition) -> int | None:
         state = self.consumer._subscription.subscription.assignment.state_value(tp)

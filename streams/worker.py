@@ -136,6 +136,7 @@ def run_worker(
     except KeyboardInterrupt:
         return 0
     connection = connection.on(cluster)
+    settings.data.mkdir(parents=True, exist_ok=True)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     parts = Parts(settings, connection, stages, shards, cluster, retention_ms)
