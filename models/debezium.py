@@ -58,13 +58,19 @@ _DEPTH_MAX = 32
 """Levels of a schema that are followed; columns are two or three deep."""
 
 _PLACEHOLDER = "__debezium_unavailable_value"
+_PLACEHOLDER_BASE64 = base64.b64encode(_PLACEHOLDER.encode()).decode()
 _PLACEHOLDERS = (
     _PLACEHOLDER,
-    base64.b64encode(_PLACEHOLDER.encode()).decode(),  # of a bytea
+    _PLACEHOLDER_BASE64,  # of a bytea
     [_PLACEHOLDER],  # of a text[]
-    list(_PLACEHOLDER.encode()),  # of an integer[]
+    [_PLACEHOLDER_BASE64],  # of a bytea[]
+    list(_PLACEHOLDER.encode()),  # of an array of integers or floats
+    ["b68a35a7-17ad-35b3-af2a-ae46edb4545a"],  # of a uuid[]: version 3 of its bytes
     {_PLACEHOLDER: _PLACEHOLDER},  # of an hstore
+    f'{{"{_PLACEHOLDER}":"{_PLACEHOLDER}"}}',  # of an hstore as JSON
 )
+"""As io.debezium.connector.postgresql.UnchangedToastedPlaceholder makes them; those of boolean[] and numeric[] are not
+here, because such lists may be real."""
 
 
 class Row(msgspec.Struct, frozen=True):

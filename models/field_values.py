@@ -139,7 +139,7 @@ def date_ms(name: str, value: object) -> int | None:
 def decimal_number(name: str, text: str, scale: int) -> float | int:
     """The number that Connect's Decimal means: base64 of a big-endian two's-complement integer, times 10^-scale.
 
-    `"Ix4="` is 0x231E = 8990, at scale 2 89.9.  https://docs.confluent.io/platform/current/connect/ (logical types)
+    `"Ix4="` is 0x231E = 8990, at scale 2 89.9.  (`org.apache.kafka.connect.data.Decimal`)
     """
     try:
         unscaled_bytes = base64.b64decode(text, validate=True)

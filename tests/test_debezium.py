@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+from hashlib import md5
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -181,7 +183,11 @@ def test_a_shops_record_that_looks_like_an_envelope_is_a_record(record):
         ["__debezium_unavailable_value"],
         base64.b64encode(b"__debezium_unavailable_value").decode(),
         list(b"__debezium_unavailable_value"),
+        [float(byte) for byte in b"__debezium_unavailable_value"],
+        [base64.b64encode(b"__debezium_unavailable_value").decode()],
+        [str(UUID(bytes=md5(b"__debezium_unavailable_value", usedforsecurity=False).digest(), version=3))],
         {"__debezium_unavailable_value": "__debezium_unavailable_value"},
+        '{"__debezium_unavailable_value":"__debezium_unavailable_value"}',
     ],
 )
 def test_an_unavailable_value_is_not_told(placeholder):
