@@ -12,7 +12,7 @@ What is easy to get wrong:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,7 +99,8 @@ async def retry_dead_letters(connection: Connection, settings: Settings) -> Retr
     counts = await partition_counts(connection, [topic.name for topic in topic_table(settings)])
     counts.pop(settings.topic_prefix + DEAD_LETTERS, None)
     unordered = {settings.topic_prefix + name for name in (STOCK_LEVELS, SIMILAR_REQUESTS)}
-    later, until = await _later_events(connection, partitions, since, counts.keys() - unordered)
+    ordered = {name: count for name, count in counts.items() if name not in unordered}
+    later, until = await _later_events(connection, partitions, since, ordered)
     outcome = Retry()
     consumer = await connection.started(lambda: connection.consumer(settings.topic_prefix + GROUP), "dead letters")
     try:
@@ -148,13 +149,13 @@ async def _later_events(
     connection: Connection,
     partitions: list[TopicPartition],
     since: Mapping[TopicPartition, int],
-    ordered: Iterable[str],
+    ordered: Mapping[str, int],
 ) -> tuple[dict[tuple[TopicPartition, bytes], int], dict[int, int]]:
     """By origin and key of the dead letters the offset of the last event there, and by partition which were looked at.
 
+    `ordered` are the topics to look at, with their partitions: asking for one that is not there would take 40 s.
     A dead letter that comes meanwhile is left to the next time.
     """
-    topics = frozenset(ordered)
     last: dict[tuple[TopicPartition, bytes], int] = {}
     first: dict[TopicPartition, int] = {}
     until = {tp.partition: 0 for tp in partitions}
@@ -162,7 +163,9 @@ async def _later_events(
         until[messages[-1].partition] = messages[-1].offset + 1
         for letter in (_dead_letter(each, since) for each in messages):
             origin, offset = letter.origin, letter.origin_offset
-            if origin and offset is not None and letter.key is not None and origin.topic in topics:
+            if origin is None or offset is None or letter.key is None:
+                continue
+            if 0 <= origin.partition < ordered.get(origin.topic, 0):
                 last[origin, letter.key] = -1
                 first[origin] = min(first.get(origin, offset), offset)
     if first:

@@ -47,8 +47,8 @@ async def read_to_end(
     the first that is left.  Raises Unavailable when the broker stops answering in the middle.
     """
     reader = TruthReader(connection, "reading", partitions, POLL_RECORDS_MAX)
-    await reader.connect()
     try:
+        await reader.connect()
         reader.start({tp: max(offset, reader.beginnings[tp]) for tp, offset in (since or {}).items()})
         heard_at = time.monotonic()
         while not reader.caught_up:
@@ -60,4 +60,5 @@ async def read_to_end(
             if time.monotonic() - heard_at > SILENCE_S:
                 raise Unavailable(f"no message for {SILENCE_S:.0f} s, before the end of {partitions[0].topic}")
     finally:
-        await reader.stop()
+        if hasattr(reader, "consumer"):  # else it never connected
+            await reader.stop()
