@@ -17,7 +17,6 @@ from models.tracker import ItemState, Tracker, gone_record, is_current
 from models.truth_messages import ItemEmbedding, ItemRecord, ItemStock, image_name
 
 
-
 class Recovery:
     """Folds the truths of one partition into a tracker.  Feed every message in the order of its log, then `finish`."""
 
@@ -68,6 +67,14 @@ class Recovery:
         """A message of `item-embeddings`."""
         self.last_ms = max(self.last_ms, timestamp_ms)
         self._embeddings.setdefault(item_id, []).append(message)
+
+    def unreadable(self, item_id: str) -> None:
+        """A message of `item-records` or `item-stocks` that is none of ours stands last: ours are written again."""
+        state = self.tracker.items.get(item_id)
+        if state and state.record and not state.record.gone:
+            self.tracker.records_due[item_id] = None
+        if state and state.level:
+            self.tracker.stocks_due[item_id] = None
 
     def finish(self, generation: int, now_ms: int) -> None:
         """All is read: settle the epoch, the flags as they were last told, and what is to be written or asked again."""
@@ -158,8 +165,10 @@ def _same(one: ItemRecord, other: ItemRecord) -> bool:
 
 def _knows_less(message: ItemEmbedding, best: ItemEmbedding | None) -> bool:
     with_vector = {each.link for each in message.images if each.vector}
-    return best is not None and best.model == message.model and any(
-        each.vector and each.link not in with_vector for each in best.images
+    return (
+        best is not None
+        and best.model == message.model
+        and any(each.vector and each.link not in with_vector for each in best.images)
     )
 
 

@@ -1,7 +1,7 @@
 """The catalog's mean, fitted by the owner of partition 0 on the vectors of its partition and told to all.
 
-Items are spread over the partitions by a hash, so one partition is a fair sample.  Everybody centres by the last message
-of `catalog-statistics`, so all workers change it at the same event.
+Items are spread over the partitions by a hash, so one partition is a fair sample.  Everybody centres by the last
+message of `catalog-statistics`, so all workers change it at the same event.
 """
 
 from __future__ import annotations

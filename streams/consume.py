@@ -51,7 +51,7 @@ class BatchConsumer(mode.Service):
         self._done: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._committed_at = 0.0
-        self._taking_over: asyncio.Task[None] | None = None
+        self._taking_over: asyncio.Future[None] | None = None
 
     consumer: AIOKafkaConsumer
 
@@ -95,14 +95,14 @@ class BatchConsumer(mode.Service):
             batches = await self.consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)
             async with self.batch_lock:
                 if batches and generation == self.generation:
-                            self._done.update(await self.process(batches))
+                    self._done.update(await self.process(batches))
                 await self.commit(force=self.bug is not None)
             if self.bug:
                 raise self.bug
 
     async def commit(self, force: bool = False) -> None:
         """Commit what is done, at most every quarter of a second."""
-        if not self._done or not force and time.monotonic() - self._committed_at < COMMIT_INTERVAL_S:
+        if not self._done or (not force and time.monotonic() - self._committed_at < COMMIT_INTERVAL_S):
             return
         held = self.consumer.assignment()
         offsets = {tp: offset for tp, offset in self._done.items() if tp in held}
@@ -179,7 +179,7 @@ class BatchConsumer(mode.Service):
             log.info("%s: took over %d partitions in %.1f s", self.group, len(partitions), time.monotonic() - started)
 
 
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+class _Listener(ConsumerRebalanceListener):
     """Hands aiokafka's callbacks to the consumer."""
 
     def __init__(self, owner: BatchConsumer) -> None:

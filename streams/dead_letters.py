@@ -43,9 +43,9 @@ def dead_letter(origin: Origin, stage: str, error: BaseException) -> Message:
 
 @dataclass
 class DeadLetterLimit:
-    """Raises TooManyDeadLetters when more than `share_max` of the last events (at least `events_min`) were dead letters.
+    """Raises TooManyDeadLetters when more than `share_max` of the last events were dead letters.
 
-    A share needs a number of events below it: a first bad event alone says nothing.
+    A share needs a number of events below it, at least `events_min`: a first bad event alone says nothing.
     """
 
     share_max: float

@@ -203,7 +203,7 @@ class Embed(mode.Service):
 
     async def _image(self, image: ImageEmbedding, request: ImageRequest) -> ImageEmbedding:
         """An image with its vector, or with the reason why it has none."""
-        if image.error or image.vector and request.model == self.vectors.model:
+        if image.error or (image.vector and request.model == self.vectors.model):
             self.metrics.images.labels("carried").inc()
             return image
         name = image_name(image.link)

@@ -1,7 +1,7 @@
 """From an image link to its vector: fetch, digest, decode, embed.  Shared by the embed stage and by requests by image.
 
-Decoding runs in a small pool and the model in a thread of its own, both outside the event loop; images that wait for the
-model run as one batch.  The bytes of a picture seen before (by digest) are not embedded again.
+Decoding runs in a small pool and the model in a thread of its own, both outside the event loop; images that wait for
+the model run as one batch.  The bytes of a picture seen before (by digest) are not embedded again.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class Index(mode.Service):
     def _lock(self) -> None:
         """Two workers that wrote the same checkpoint would break each other's."""
         self.settings.data.mkdir(parents=True, exist_ok=True)
-        self._lock_file = open(self.settings.data / "lock", "w")  # noqa: SIM115  (held until the stage stops)
+        self._lock_file = (self.settings.data / "lock").open("w")
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

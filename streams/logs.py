@@ -59,8 +59,10 @@ class JsonLines(logging.Formatter):
 def configure_logs(level: str, style: str) -> None:
     """Send all logs to standard error.  `style`: text, json, or auto (text where that is a terminal)."""
     handler = logging.StreamHandler(sys.stderr)
-    as_json = style == "json" or style == "auto" and not sys.stderr.isatty()
-    handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
+    as_json = style == "json" or (style == "auto" and not sys.stderr.isatty())
+    handler.setFormatter(
+        JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s")
+    )
     handler.addFilter(Calm())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -92,5 +92,3 @@ class Outbox:
                 break
             count += 1
         return messages[:count], count
-
-

@@ -90,5 +90,7 @@ class RuleReader(mode.Service):
             log.warning("rule-changes@%d is not understood, an earlier version stays: %s", message.offset, error)
             if message.offset >= self.reader.ends[self._place] and self.sets_aside():
                 bad = error if isinstance(error, BadEvent) else BadEvent(f"expected a key in UTF-8: {error}")
-                outbox.put(self.settings.topic_prefix + topics.DEAD_LETTERS, 0, dead_letter(origin_of(message), "serve", bad))
+                outbox.put(
+                    self.settings.topic_prefix + topics.DEAD_LETTERS, 0, dead_letter(origin_of(message), "serve", bad)
+                )
                 self.metrics.dead_letters.labels("serve").inc()

@@ -8,7 +8,6 @@ offset is committed when the reply was delivered (or has no place), so a request
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence

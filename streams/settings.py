@@ -106,7 +106,7 @@ class Settings:
         """Raise BadSetting where a value lies outside its bounds or two do not go together."""
         for each in fields(self):
             value, low, high = getattr(self, each.name), each.metadata["low"], each.metadata["high"]
-            if value is not None and (low is not None and value < low or high is not None and value > high):
+            if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
                 bounds = f"at least {low}" if high is None else f"{low} to {high}"
                 raise BadSetting(f"{PREFIX}{each.name.upper()}: expected {bounds}, got {value}")
         host, _, port = self.web.rpartition(":")

@@ -22,16 +22,15 @@ from models.change_events import read_catalog_change, read_stock_change
 from models.errors import BadEvent
 from models.record import AttributeNames, RecordLimits
 from models.tracker import Effects, Tracker
-from models.tracker_recovery import Recovery, read_embedding, read_record, read_stock
-from models.truth_messages import read_item_embedding, read_item_record, read_item_stock, write_message
+from models.truth_messages import write_message
 from streams import topics
-from streams.catalog_mean import CatalogMean
 from streams.connection import Connection
 from streams.consume import BatchConsumer, Batches
 from streams.dead_letters import DeadLetterLimit, dead_letter
 from streams.metrics import Metrics
 from streams.origin import Origin, forwarded, origin_of
 from streams.outbox import Message, Outbox
+from streams.owned_truths import WRITER, OwnedTruths
 from streams.settings import Settings
 from streams.truths import TruthReader
 
@@ -42,8 +41,6 @@ RECORDS_MAX = 500
 ADVANCE_INTERVAL_S = 0.1
 KIND = "kindred_kind"
 """Header of `item-changes` that says which reader understands the event."""
-WRITER = "kindred_writer"
-"""Header of our tombstones, which have no body that could say it."""
 
 
 class Track(BatchConsumer):
@@ -58,13 +55,14 @@ class Track(BatchConsumer):
         clock_ms: Callable[[], int],
     ) -> None:
         prefix = settings.topic_prefix
-        self.names = {name: prefix + name for name in (topics.CATALOG_CHANGES, topics.STOCK_LEVELS, topics.ITEM_CHANGES)}
+        read = (topics.CATALOG_CHANGES, topics.STOCK_LEVELS, topics.ITEM_CHANGES)
+        self.names = {name: prefix + name for name in read}
         super().__init__(connection, prefix + "kindred-track", self.names.values(), RECORDS_MAX)
         self.settings = settings
         self.metrics = metrics
         self.writer = writer
         self.clock_ms = clock_ms
-        self.trackers: dict[int, Tracker] = {}
+        self.trackers: Mapping[int, Tracker] = {}
         self.limit = DeadLetterLimit(settings.dead_letter_share_max)
         self._attribute_names = AttributeNames.parse(settings.attributes)
         self._limits = RecordLimits(
@@ -72,8 +70,7 @@ class Track(BatchConsumer):
             images_max=settings.images_max,
             attributes_max=settings.attributes_max,
         )
-        self._own_end = f'"writer":"{writer}"}}'.encode()
-        self._mean: CatalogMean | None = None
+        self.truths: OwnedTruths | None = None
 
     async def on_start(self) -> None:
         self.producer = await self.connection.started(self.connection.producer, "track")
@@ -203,9 +200,7 @@ class Track(BatchConsumer):
             )
             self.outbox.put(self._topic(topics.ITEM_RECORDS), partition, message)
         for item_id, stock in effects.stocks:
-            self.outbox.put(
-                self._topic(topics.ITEM_STOCKS), partition, Message(item_id.encode(), write_message(stock))
-            )
+            self.outbox.put(self._topic(topics.ITEM_STOCKS), partition, Message(item_id.encode(), write_message(stock)))
 
     def status(self) -> dict[str, Any]:
         return super().status() | {"items": sum(len(tracker.items) for tracker in self.trackers.values())}
@@ -231,8 +226,7 @@ class Track(BatchConsumer):
     # Ownership.
 
     def forget(self, partitions: frozenset[TopicPartition]) -> None:
-        self.trackers.clear()
-        self._mean = None
+        self.trackers, self.truths = {}, None
 
     async def take_over(self, partitions: frozenset[TopicPartition], generation: int) -> None:
         """Recover the trackers of the item partitions that came, then read on what others write to them."""
@@ -253,105 +247,47 @@ class Track(BatchConsumer):
         self, reader: TruthReader, owned: Sequence[int], generation: int, ready: asyncio.Event
     ) -> None:
         try:
-            trackers = {
-                n: Tracker(self.writer, self._attribute_names, self._limits, self.settings.low_stock) for n in owned
-            }
-            mean = CatalogMean(self.writer) if 0 in owned else None
-            recoveries = {n: Recovery(tracker) for n, tracker in trackers.items()}
+            truths = OwnedTruths(owned, self._tracker, self.settings.topic_prefix, self.writer)
             while not reader.caught_up:
-                for tp, messages in (await reader.poll()).items():
-                    self._recover(recoveries, tp, messages, mean)
+                truths.recover(await reader.poll())
                 if generation != self.generation or self.should_stop:
                     return
             async with self.batch_lock:
                 if generation != self.generation:
                     return
-                for recovery in recoveries.values():
-                    recovery.finish(self._group_generation(), self.clock_ms())
-                self.trackers, self._mean = trackers, mean
-                self._count_reasserted()
-                await self._deliver()
+                truths.finish(self._group_generation(), self.clock_ms())
+                self.truths, self.trackers = truths, truths.trackers
+                await self._deliver_reasserted()
             ready.set()
             while generation == self.generation and not self.should_stop:
-                await self._follow(reader, generation)
+                batches = await reader.poll()
+                async with self.batch_lock:
+                    if batches and generation == self.generation:
+                        truths.follow(batches, self.clock_ms())
+                        await self._deliver_reasserted()
         finally:
             ready.set()
             await reader.stop()
+
+    def _tracker(self) -> Tracker:
+        return Tracker(self.writer, self._attribute_names, self._limits, self.settings.low_stock)
 
     def _group_generation(self) -> int:
         """The group's generation: it counts up with every owner, so a late one is told by its lower number."""
         return int(getattr(self.consumer._coordinator, "generation", 0))
 
-    def _recover(
-        self, recoveries: Mapping[int, Recovery], tp: TopicPartition, messages: Sequence[Any], mean: CatalogMean | None
-    ) -> None:
-        name = tp.topic.removeprefix(self.settings.topic_prefix)
-        if name == topics.CATALOG_STATISTICS:
-            if mean:
-                mean.read(messages)
-            return
-        recovery = recoveries[tp.partition]
-        fold, decode = {
-            topics.ITEM_RECORDS: (recovery.record, read_item_record),
-            topics.ITEM_STOCKS: (recovery.stock, read_item_stock),
-            topics.ITEM_EMBEDDINGS: (recovery.embedding, read_item_embedding),
-        }[name]
-        for message in messages:
-            item_id = message.key.decode()
-            value = None if message.value is None else decode(message.value)
-            fold(item_id, value, message.timestamp)  # type: ignore[operator]
-            if mean and name == topics.ITEM_EMBEDDINGS and tp.partition == 0:
-                mean.observe(item_id, value)
-
-    async def _follow(self, reader: TruthReader, generation: int) -> None:
-        """Read what is written to our partitions, and answer what is not ours."""
-        batches = await reader.poll()
-        if not batches:
-            return
-        async with self.batch_lock:
-            if generation != self.generation:
-                return
-            for tp, messages in batches.items():
-                name = tp.topic.removeprefix(self.settings.topic_prefix)
-                if name == topics.CATALOG_STATISTICS:
-                    if self._mean:
-                        self._mean.read(messages)
-                    continue
-                tracker = self.trackers[tp.partition]
-                for message in messages:
-                    if name == topics.ITEM_EMBEDDINGS or not self._is_own(message):
-                        self._read_back(name, tp.partition, tracker, message)
-            self._count_reasserted()
-            await self._deliver()
-
-    def _is_own(self, message: Any) -> bool:
-        if message.value is not None:
-            return bool(message.value.endswith(self._own_end))
-        return any(name == WRITER and value == self.writer.encode() for name, value in message.headers)
-
-    def _read_back(self, name: str, partition: int, tracker: Tracker, message: Any) -> None:
-        item_id = message.key.decode()
-        value = message.value
-        if name == topics.ITEM_EMBEDDINGS:
-            embedding = None if value is None else read_item_embedding(value)
-            read_embedding(tracker, item_id, embedding, self.clock_ms())
-            if partition == 0 and self._mean:
-                self._mean.observe(item_id, embedding)
-        elif name == topics.ITEM_RECORDS:
-            read_record(tracker, item_id, None if value is None else read_item_record(value))
-        else:
-            read_stock(tracker, item_id, None if value is None else read_item_stock(value))
-
-    def _count_reasserted(self) -> None:
+    async def _deliver_reasserted(self) -> None:
         for tracker in self.trackers.values():
             self.metrics.reasserted.labels(topics.ITEM_RECORDS).inc(len(tracker.records_due) + len(tracker.deletes_due))
             self.metrics.reasserted.labels(topics.ITEM_STOCKS).inc(len(tracker.stocks_due))
+        await self._deliver()
 
     async def _publish_mean(self) -> None:
-        message = self._mean.due(self.clock_ms()) if self._mean else None
+        message = self.truths.mean.due(self.clock_ms()) if self.truths and self.truths.mean else None
         if message:
-            self.outbox.put(self._topic(topics.CATALOG_STATISTICS), 0, Message(b"mean", write_message(message)))
-            await self.outbox.deliver()
+            outbox = Outbox(self.producer)
+            outbox.put(self._topic(topics.CATALOG_STATISTICS), 0, Message(b"mean", write_message(message)))
+            await outbox.deliver()
 
 
 def _fields(alert: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One worker process: the stages it was asked for, in the shell of one Faust application.
 
-Before anything starts it waits for the broker and sees that the topics are there and have the right shape.  A stage that
-crashes ends the process with status 1; SIGTERM ends it with status 0 after what was taken has been answered.
+Before anything starts it waits for the broker and sees that the topics are there and have the right shape.  A stage
+that crashes ends the process with status 1; SIGTERM ends it with status 0 after what was taken has been answered.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import time
 import uuid
 from typing import Any
 
-import faust
 import mode
 from faust.worker import Worker
 

@@ -337,7 +337,10 @@ def test_hosts_that_do_not_answer_are_asked_again_when_it_is_time() -> None:
     owner = Owner("w", topics, 1)
     owner.deliver(owner.handle([("a", ({"image": ["x.jpg", "y.jpg"]}, 1))]))
     version = read_item_record(topics.last(RECORDS)["a"]).image_version
-    images = (ImageEmbedding("x.jpg", vector="v:x.jpg"), ImageEmbedding("y.jpg", error="away", attempt=1, retry_at=12_000))
+    images = (
+        ImageEmbedding("x.jpg", vector="v:x.jpg"),
+        ImageEmbedding("y.jpg", error="away", attempt=1, retry_at=12_000),
+    )
     topics.logs[EMBEDDINGS].append(("a", write_message(ItemEmbedding(version, "m", images, "embed")), "embed"))
 
     for owner in (owner, Owner("w2", topics, 2)):
