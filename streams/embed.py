@@ -81,7 +81,7 @@ class Embed(mode.Service):
         self._app: faust.App | None = None
         self._in_work: dict[Any, deque[_Work]] = {}
         self._last: dict[bytes, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._handling: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(settings.embed_waiting_max)
 
     def register(self, app: faust.App) -> None:
@@ -104,9 +104,9 @@ class Embed(mode.Service):
 
     async def on_stop(self) -> None:
         """Drop what is in work; it was not acknowledged and comes again."""
-        for task in list(self._tasks):
+        for task in list(self._handling):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._handling, return_exceptions=True)
 
     def _topic(self, name: str) -> str:
         return self.settings.topic_prefix + name
@@ -120,8 +120,8 @@ class Embed(mode.Service):
                 self._in_work.setdefault(event.message.tp, deque()).append(work)
                 task = asyncio.ensure_future(self._handle(stream, work, self._last.get(event.key)))
                 self._last[event.key] = task
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._handling.add(task)
+                task.add_done_callback(self._handling.discard)
 
     async def _handle(self, stream: Any, work: _Work, before: asyncio.Task[None] | None) -> None:
         """One request to its end; never raises but for a cancellation."""
@@ -175,11 +175,11 @@ class Embed(mode.Service):
     def status(self) -> dict[str, Any]:
         """Partitions held and requests in work."""
         held = sorted(tp.partition for tp in self._app.consumer.assignment()) if self._app else []
-        return {"partitions": held, "in_work": len(self._tasks), "model": self.vectors.model}
+        return {"partitions": held, "in_work": len(self._handling), "model": self.vectors.model}
 
     def measure(self) -> None:
         """Bring the gauge of requests in work up to date."""
-        self.metrics.image_requests_waiting.set(len(self._tasks))
+        self.metrics.image_requests_waiting.set(len(self._handling))
 
     # A request.
 

@@ -16,7 +16,7 @@ from streams.settings import Settings
 EMBEDDED_FETCH_WAIT_MS = 10
 
 
-class _EagerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+class _EagerThread(driver.AIOKafkaConsumerThread):
     """Does not let a fetch wait: the embedded broker does not wake it, and Faust's own wait is 1.5 s."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -25,12 +25,12 @@ class _EagerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return consumer
 
 
-class _EagerConsumer(driver.Consumer):  # type: ignore[misc]
+class _EagerConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> _EagerThread:
         return _EagerThread(self, loop=self.loop, beacon=self.beacon)
 
 
-class _EagerTransport(driver.Transport):  # type: ignore[misc]
+class _EagerTransport(driver.Transport):
     Consumer = _EagerConsumer
 
 

@@ -1,7 +1,7 @@
 """Structured logs: text for a terminal, one JSON object a line for machines, and no floods.
 
-While a broker is away aiokafka writes some four hundred lines a second.  `Calm` lets the first of its kind through, then
-one a minute with the number of those held back.
+While a broker is away aiokafka writes some four hundred lines a second.  `Calm` lets the first of its kind through,
+then one a minute with the number of those held back.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 FLOOD_INTERVAL_S = 60.0
+TEXT = "%(asctime)s %(levelname)-7s %(name)s  %(message)s"
 NOISY = ("aiokafka", "faust", "mode", "asyncio")
 
 
@@ -60,9 +61,7 @@ def configure_logs(level: str, style: str) -> None:
     """Send all logs to standard error.  `style`: text, json, or auto (text where that is a terminal)."""
     handler = logging.StreamHandler(sys.stderr)
     as_json = style == "json" or (style == "auto" and not sys.stderr.isatty())
-    handler.setFormatter(
-        JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s")
-    )
+    handler.setFormatter(JsonLines() if as_json else logging.Formatter(TEXT))
     handler.addFilter(Calm())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -1,7 +1,8 @@
 """Messages on their way out: collected while a batch is handled, delivered together, acknowledged before the offset is.
 
-One produced batch a partition (`create_batch`, linger 0) costs half of a `send` a message.  `deliver` does not give up:
-while the broker is away it tries again, until it succeeds or its caller is cancelled.  Order within a partition is kept.
+One produced batch a partition (`create_batch`, linger 0) costs half of a `send` a message.  `deliver` does not give
+up: while the broker is away it tries again, until it succeeds or its caller is cancelled.  Order within a partition is
+kept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The truths of the partitions that a track stage owns: read from the beginning, and then on for as long as it owns them.
+"""The truths of the partitions that a track stage owns: read from the beginning, then on for as long as it owns them.
 
 What the owner itself wrote is told by its last bytes and skipped, which costs next to nothing.  What cannot be read is
 none of ours: it is written over.

@@ -1,8 +1,8 @@
 """Where a reply goes and what it carries, so that Spring Kafka's, NestJS's and plain clients all understand it.
 
 Headers: `kafka_correlationId` echoed byte for byte, once; `kafka_nest-is-disposed` on every reply; `kindred_status`;
-`kafka_nest-err` on a failed one.  A reply topic must be on the allow-list, and it must exist: a send to a topic that does
-not would wait for 40 s, so the broker is asked first, beside the other replies.
+`kafka_nest-err` on a failed one.  A reply topic must be on the allow-list, and it must exist: a send to a topic that
+does not would wait for 40 s, so the broker is asked first, beside the other replies.
 """
 
 from __future__ import annotations

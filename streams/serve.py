@@ -1,8 +1,8 @@
 """The serve stage: one request in, one reply out, always.
 
-A batch consumer: the requests of a poll are answered together, by one matrix product a shard.  What would keep the others
-waiting happens beside the batch: images to fetch and embed, reply topics not known yet, the delivery of replies.  An
-offset is committed when the reply was delivered (or has no place), so a request is answered again after a crash, not lost.
+A batch consumer: the requests of a poll are answered together, by one matrix product a shard.  What would keep the
+others waiting happens beside the batch: images to fetch and embed, reply topics not known yet, the delivery of replies.
+An offset is committed when the reply was delivered (or has no place): a request is answered again after a crash.
 """
 
 from __future__ import annotations

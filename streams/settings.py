@@ -5,6 +5,8 @@ Every field is the variable `KINDRED_` + its name in capitals, so this file is a
 what was expected and what came; commands then end with exit code 2.
 """
 
+# ruff: noqa: RUF009  (the call makes a field of the dataclass)
+
 from __future__ import annotations
 
 import ipaddress

@@ -101,7 +101,7 @@ class Parts:
         self.app.service(Stages)
 
 
-class KindredWorker(Worker):  # type: ignore[misc]
+class KindredWorker(Worker):
     """Faust's worker without its spinner and its own logging."""
 
     def on_worker_shutdown(self) -> None:
