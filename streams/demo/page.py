@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -155,39 +155,39 @@ def _rows(step: TourStep) -> str:
     if step.source is not None:
         source = f'<div class="source"><p class="label">Like this</p><ol>{_card(step.source, None, "")}</ol></div>'
     if step.before is None:
-        return f'<div class="answer">{source}<div class="rows">{_row("Answer", step.after, {}, ())}</div></div>'
-    moved = moves(step.before, step.after)
-    kept = {item.item_id for item in step.after}
-    gone = tuple(item.item_id for item in step.before if item.item_id not in kept)
-    before = _row("Before", step.before, {}, gone)
-    return f'<div class="answer">{source}<div class="rows">{before}{_row("After", step.after, moved, ())}</div></div>'
+        rows = _row("Answer", step.after, {})
+    else:
+        kept = {item.item_id for item in step.after}
+        left = {item.item_id: "gone" if item.in_focus else "out" for item in step.before if item.item_id not in kept}
+        rows = _row("Before", step.before, left) + _row("After", step.after, _moves_in_words(step.before, step.after))
+    return f'<div class="answer">{source}<div class="rows">{rows}</div></div>'
 
 
-def _row(label: str, items: Sequence[ShownItem], moved: dict[str, int | None], gone: Sequence[str]) -> str:
-    cards = "".join(
-        _card(item, place, "gone" if item.item_id in gone else _move(item.item_id, moved))
-        for place, item in enumerate(items, start=1)
-    )
+def _row(label: str, items: Sequence[ShownItem], moved: Mapping[str, str]) -> str:
+    cards = "".join(_card(item, place, moved.get(item.item_id, "")) for place, item in enumerate(items, start=1))
     if not items:
         cards = '<li class="none">Nothing is recommended.</li>'
     return f'<div class="row"><p class="label">{escape(label)}</p><ol>{cards}</ol></div>'
 
 
-def _move(item_id: str, moved: dict[str, int | None]) -> str:
-    if item_id not in moved:
-        return ""
-    by = moved[item_id]
-    if by is None:
-        return "new"
-    return f"up {by}" if by > 0 else f"down {-by}" if by < 0 else ""
+def _moves_in_words(before: Sequence[ShownItem], after: Sequence[ShownItem]) -> dict[str, str]:
+    """Return "up 3", "down 1", "new", or "in": what a step is not about has only come into view."""
+    focus = {item.item_id for item in after if item.in_focus}
+    words = {}
+    for item_id, by in moves(before, after).items():
+        if by is None:
+            words[item_id] = "new" if item_id in focus else "in"
+        elif by:
+            words[item_id] = f"up {by}" if by > 0 else f"down {-by}"
+    return words
 
 
-_ARROWS = {"up": "▲", "down": "▼", "new": "✦", "gone": "✕"}
+_ARROWS = {"up": "▲", "in": "▲", "down": "▼", "out": "▼", "new": "✦", "gone": "✕"}
 
 
 def _card(item: ShownItem, place: int | None, move: str) -> str:
-    sort = move.partition(" ")[0]
-    words = move if sort in ("new", "gone") or item.in_focus else move.partition(" ")[2]
+    sort, _, places = move.partition(" ")
+    words = move if item.in_focus else places or sort
     arrow = f'<span class="move {sort}" title="{move}">{_ARROWS[sort]} {words}</span>' if move else ""
     rank = f'<span class="place">{place}</span>' if place is not None else ""
     why = f'<p class="why">{escape(item.reason)}</p>' if item.reason else ""
@@ -195,8 +195,7 @@ def _card(item: ShownItem, place: int | None, move: str) -> str:
     return (
         f'<li class="{classes}"><div class="picture">{_picture(item)}{rank}{arrow}</div>'
         f'<p class="title" title="{escape(item.item_id)}">{escape(item.title)}</p>'
-        f"{_price(item)}{_stock(item)}{_scores(item)}"
-        f"{why}</li>"
+        f"{_price(item)}{_stock(item)}{_scores(item)}{why}</li>"
     )
 
 
