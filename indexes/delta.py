@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from indexes.half import floats_of
 from models.vectors import centre, unit
 
 BLOCK = 16
@@ -24,7 +25,7 @@ Positions = NDArray[np.int32]
 
 def centred_rows(raw: NDArray[np.float16], mean: NDArray[np.float32] | None) -> NDArray[np.float32]:
     """float32[N, D] unit rows of raw vectors float16[N, D] less the mean; each row's bytes depend on that row alone."""
-    vectors = raw.astype(np.float32)
+    vectors = floats_of(raw)
     return unit(vectors) if mean is None else centre(vectors, mean)
 
 
@@ -113,7 +114,7 @@ class Delta:
         self.live -= 1
         self._free.append(position)
 
-    def drop_many(self, positions: Positions) -> None:
+    def drop_many(self, positions: NDArray[np.intp] | Positions) -> None:
         """Free many positions at once and close the gaps.  Rows that stay get new positions: see `row`."""
         self.row[positions] = -1
         keep = np.flatnonzero(self.row[: self.size] >= 0)
@@ -127,6 +128,24 @@ class Delta:
         self.append_many(raw, row, owner, image)
         self.serial[: self.size] = kept_serial
         self._serial = serial
+
+    def reopen(self, raw: NDArray[np.float16]) -> None:
+        """Start with the vectors float16[N, D] of a snapshot; a position lives once it is claimed."""
+        self._allocate(raw.shape[1], max(CAPACITY_MIN, 2 * len(raw)))
+        self.size, self.live = len(raw), 0
+        self.raw_rows[: self.size] = raw
+        self.serial[: self.size] = np.arange(1, self.size + 1)
+        self._serial = self.size
+
+    def claim(self, position: int, row: int) -> None:
+        """Bring a position to life: `row` is in it."""
+        self.row[position] = row
+        self.live += 1
+
+    def reopened(self) -> None:
+        """All positions that live have been claimed."""
+        self._free = np.flatnonzero(self.row[: self.size] < 0).tolist()
+        self.use_mean(self._mean)
 
     def settle(self) -> None:
         """Centre what was appended since the last call."""

@@ -11,6 +11,7 @@ order between the truths does not matter, and neither does how often a message i
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -102,6 +103,26 @@ class Join:
         for image in embedding.images:
             if image.row >= 0:
                 self.rows.show(image.row, ordinal, index.get(image.link, -1))
+
+    def restore(
+        self, item_id: str, record: StoredRecord | None, level: Level | None, embedding: StoredEmbedding | None
+    ) -> None:
+        """Put back an item of a snapshot.  A vector whose segment is lost is missing until it is read again."""
+        if level is not None:
+            self.levels[item_id] = level
+        if embedding is not None:
+            ordinal = self._ordinal(item_id)
+            images = tuple(
+                image if image.row < 0 or self.rows.claim(image.row) else msgspec.structs.replace(image, row=-1)
+                for image in embedding.images
+            )
+            self.embeddings[item_id] = StoredEmbedding(embedding.image_version, images)
+        if record is not None:
+            self.records[item_id] = record
+            ordinal = self._ordinal(item_id)
+            self.stored[ordinal] = record
+            self.columns.put(ordinal, record.record, record.facts, level.quantity if level else None)
+        self._show(item_id)
 
     # Ordinals
 

@@ -6,13 +6,14 @@ name their rows need not know of sealing.  Slot 0 is the delta, others are segme
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexes.delta import Delta
+from indexes.segment import Segment
 
 DELTA = 0
 Index = NDArray[np.int32] | NDArray[np.intp]
@@ -28,11 +29,24 @@ class Part(Protocol):
     shown: NDArray[np.float32]
     row: NDArray[np.int32]
 
+    def claim(self, position: int, row: int) -> None: ...
     def show(self, position: int, owner: int, image: int) -> None: ...
     def drop(self, position: int) -> None: ...
     def fetch(self, positions: Index) -> NDArray[np.float32]: ...
     def raw(self, positions: Index) -> NDArray[np.float16]: ...
     def use_mean(self, mean: NDArray[np.float32] | None) -> None: ...
+
+
+class Captured(NamedTuple):
+    """The rows that were alive in a part at one moment, by position."""
+
+    slot: int
+    part: Part
+    positions: NDArray[np.intp]
+    rows: NDArray[np.int32]
+    owners: NDArray[np.int32]
+    serials: NDArray[np.int64] | None
+    """Of the delta, where positions are used again."""
 
 
 class Rows:
@@ -91,16 +105,106 @@ class Rows:
         for part in self.parts.values():
             part.use_mean(mean)
 
-    def segment_slots(self) -> Iterator[int]:
-        """Slots of the segments."""
-        return (slot for slot in self.parts if slot != DELTA)
+    # Segments
+
+    @property
+    def segments(self) -> dict[int, Segment]:
+        """By slot."""
+        return {slot: part for slot, part in self.parts.items() if isinstance(part, Segment)}
+
+    def capture(self, slots: Sequence[int]) -> list[Captured]:
+        """What is alive in these parts now, to be built into a segment."""
+        captured = []
+        for slot in slots:
+            part = self.parts[slot]
+            positions = np.flatnonzero(part.row[: part.size] >= 0)
+            serials = self.delta.serial[positions] if slot == DELTA else None
+            captured.append(Captured(slot, part, positions, part.row[positions], part.owner[positions], serials))
+        return captured
+
+    def take_over(self, segment: Segment, captured: Sequence[Captured]) -> None:
+        """Put a segment that was built from captured rows in the place of those, less what has died since then."""
+        slot = next(slot for slot in range(1, 128) if slot not in self.parts)
+        start = 0
+        moved_from_delta = None
+        for source in captured:
+            stop = start + len(source.positions)
+            part, positions = source.part, source.positions
+            alive = part.row[positions] == source.rows
+            if source.serials is not None:  # a position and a row id of the delta may both have been used again
+                alive &= self.delta.serial[positions] == source.serials
+                moved_from_delta = positions[alive]
+            new, old, rows = start + np.flatnonzero(alive), positions[alive], source.rows[alive]
+            segment.row[new] = rows
+            segment.owner[new] = part.owner[old]
+            segment.image[new] = part.image[old]
+            segment.shown[new] = part.shown[old]
+            segment.live += len(rows)
+            self.slot[rows] = slot
+            self.position[rows] = new
+            start = stop
+        segment.use_mean(self.mean)
+        if moved_from_delta is not None:
+            self._empty_delta(moved_from_delta)
+        replaced = {source.slot for source in captured if source.slot != DELTA}
+        self.parts = {old: part for old, part in self.parts.items() if old not in replaced} | {slot: segment}
+
+    def dissolve(self, slot: int) -> None:
+        """Put a segment's live rows back into the delta."""
+        part = self.parts[slot]
+        positions = np.flatnonzero(part.row[: part.size] >= 0)
+        rows = part.row[positions]
+        self.position[rows] = self.delta.append_many(
+            part.raw(positions), rows, part.owner[positions], part.image[positions]
+        )
+        self.slot[rows] = DELTA
+        self.parts = {old: kept for old, kept in self.parts.items() if old != slot}
+
+    def _empty_delta(self, positions: Index) -> None:
+        self.delta.drop_many(positions)
+        rows = self.delta.row[: self.delta.size]
+        self.position[rows] = np.arange(len(rows), dtype=np.int32)
+
+    # Reopening
+
+    def reopen(
+        self,
+        slot: NDArray[np.int8],
+        position: NDArray[np.int32],
+        delta: NDArray[np.float16],
+        segments: Mapping[int, Segment],
+    ) -> None:
+        """Start from the row table of a snapshot; every row is to be claimed, or it is dead."""
+        self.slot, self.position, self._size = slot, position, len(slot)
+        self.delta.reopen(delta)
+        self.parts = {DELTA: self.delta, **segments}
+        for part in segments.values():
+            part.use_mean(self.mean)
+
+    def claim(self, row: int) -> bool:
+        """Say that an item has this row; False if its segment is lost."""
+        part = self.parts.get(int(self.slot[row]))
+        if part is None:
+            return False
+        part.claim(int(self.position[row]), row)
+        return True
+
+    def reopened(self) -> None:
+        """All rows that live have been claimed."""
+        alive = np.zeros(self._size, np.bool_)
+        for part in self.parts.values():
+            rows = part.row[: part.size]
+            alive[rows[rows >= 0]] = True
+        self._free = np.flatnonzero(~alive).tolist()
+        self.delta.reopened()
 
     def _new_id(self) -> int:
         row = self._size
         self._size += 1
-        if row == len(self.slot):
-            self.slot = np.concatenate((self.slot, np.zeros_like(self.slot)))
-            self.position = np.concatenate((self.position, np.zeros_like(self.position)))
+        if row >= len(self.slot):
+            more = max(1024, len(self.slot))
+            self.slot = np.concatenate((self.slot, np.zeros(more, np.int8)))
+            self.position = np.concatenate((self.position, np.zeros(more, np.int32)))
         return row
 
     def _count(self, owner: int, change: int) -> None:

@@ -16,7 +16,8 @@ layout they lie (as long as no trees are asked, which may miss a neighbour).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,6 @@ Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 Queries = NDArray[np.float32]
 Ints = NDArray[np.intp]
-T = TypeVar("T", bound=np.generic)
 
 GATHER_ROWS_MAX = 65_536
 """Rows that are copied together at once: 32 MiB at 128 dimensions."""
@@ -210,13 +210,13 @@ class _Run:
         # Rows that do not match score 0, and negative scores are not adjusted yet: a bound above both ends the search.
         rich = bound > slack
         hits = np.flatnonzero(scores >= np.where(rich, bound - slack, np.inf)[:, None])
-        line, column = np.divmod(hits, width)
+        asker, column = np.divmod(hits, width)
         which = np.searchsorted(bounds, column, side="right") - 1
-        found = [_Found(mine[line], np.array(sources)[which], column - bounds[which], weights[lines[line], column])]
-        for number in np.flatnonzero(~rich).tolist():
-            scanned = scans[lines[number]][1]
-            gathered = [(source, at := np.flatnonzero(by_position), by_position[at]) for source, by_position in scanned]
-            found += self._gather(gathered, mine[number : number + 1], wanted)
+        found = [_Found(mine[asker], np.array(sources)[which], column - bounds[which], weights[lines[asker], column])]
+        for poor in np.flatnonzero(~rich).tolist():
+            scanned = scans[lines[poor]][1]
+            gathered = [(number, at := np.flatnonzero(by_position), by_position[at]) for number, by_position in scanned]
+            found += self._gather(gathered, mine[poor : poor + 1], wanted)
         return found
 
     def _gather(self, gathered: list[tuple[int, Ints, Floats]], mine: Ints, wanted: int) -> list[_Found]:
@@ -311,7 +311,7 @@ class _Run:
         similarity = similarity[order]
         bounds = np.searchsorted(query, np.arange(len(self.queries) + 1)).tolist()
         answers = []
-        for start, stop in zip(bounds, bounds[1:], strict=False):
+        for start, stop in pairwise(bounds):
             best = slice(start, min(stop, start + count))
             answers.append(Candidates(owner[best], similarity[best], image[best], field[best]))
         return answers
@@ -328,7 +328,7 @@ class _Run:
         """An order in which rows of equal score follow each other by item id, then image."""
         order = np.arange(len(score))
         begin = 0
-        ends = np.flatnonzero(np.diff(tied) > 1).tolist() + [len(tied) - 1]
+        ends = [*np.flatnonzero(np.diff(tied) > 1).tolist(), len(tied) - 1]
         for end in ends:
             run = np.arange(tied[begin], tied[end] + 2)
             ids = [(self.fields[field[at]].item_ids[owner[at]], image[at], at) for at in run.tolist()]

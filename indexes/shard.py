@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from indexes.columns import Columns
 from indexes.join import Join
 from indexes.search import Candidates, Field, search
+from indexes.shard_files import Reopened, ShardFiles
 from indexes.shard_settings import ShardSettings
 from indexes.stored import ShardItem
 from indexes.truth_reading import read_embedding, read_level, read_record
+from indexes.upkeep import Checkpoint, Upkeep
 from models.errors import BadEvent
 from models.truth_messages import Facts
 
@@ -39,13 +41,27 @@ class Rejected(NamedTuple):
 class Shard:
     """The items of one partition, searchable."""
 
-    def __init__(self, folder: Path, number: int, settings: ShardSettings) -> None:
-        self.folder = folder
+    def __init__(self, files: ShardFiles, number: int, settings: ShardSettings, reopened: Reopened | None) -> None:
+        """Use `open`."""
         self.number = number
         self.settings = settings
         self.next_offsets: dict[str, int] = {}
         self.watermark: dict[str, int] = {}
         self._join = Join(settings)
+        self._caught_up_ms = 0
+        if reopened is not None:
+            self.next_offsets |= reopened.manifest.next_offsets
+            self.watermark |= reopened.manifest.watermark
+            self._join = reopened.join
+            self._caught_up_ms = reopened.manifest.caught_up_ms
+            if reopened.lost:
+                # Reading from the beginning brings back what was deleted later, until its tombstone is read: a
+                # checkpoint between the two must not be trusted.
+                self.next_offsets.pop(EMBEDDINGS, None)
+                self._caught_up_ms = 0
+        self._upkeep = Upkeep(files, settings, self._join, None if reopened is None else reopened.manifest)
+        self._opened_ms = 0
+        self._ends: dict[str, int] = {}
 
     @classmethod
     def open(
@@ -62,8 +78,14 @@ class Shard:
         """The shard of the checkpoint in `folder` if that is to be trusted, else an empty one.
 
         `offsets` are the beginning and end of this partition of each truth, `retention_ms` their `delete.retention.ms`.
+        Read on from `next_offsets`; a truth that is not in it, from its beginning.
         """
-        return cls(folder, number, settings)
+        files = ShardFiles(folder, number, settings, cluster_id)
+        reopened = files.reopen(now_ms=now_ms, retention_ms=retention_ms, offsets=offsets)
+        shard = cls(files, number, settings, reopened)
+        shard._join.columns.advance(now_ms)
+        shard._opened_ms, shard._ends = now_ms, {truth: end for truth, (_, end) in offsets.items()}
+        return shard
 
     # Changes
 
@@ -89,6 +111,10 @@ class Shard:
                 rejected.append(Rejected(key, str(error)))
         self._join.rows.delta.settle()
         self.next_offsets[truth] = next_offset
+        self._upkeep.changes += 1
+        if self._ends and all(self.next_offsets.get(name, 0) >= end for name, end in self._ends.items()):
+            self._ends = {}  # all that was there when it was opened has been read
+            self.caught_up(self._opened_ms)
         return rejected
 
     def _put_record(self, item_id: str, value: bytes | None) -> None:
@@ -127,6 +153,76 @@ class Shard:
     def use_mean(self, mean: NDArray[np.float32] | None) -> None:
         """Centre by this mean float32[D] from now on; None: by none.  Queries must be centred by the same."""
         self._join.rows.use_mean(mean)
+
+    # Upkeep
+
+    def caught_up(self, now_ms: int) -> None:
+        """All that the truths held at `now_ms` (Unix ms) has been applied.
+
+        To be said from time to time: a checkpoint is trusted for the topics' `delete.retention.ms` from then on.
+        """
+        self._caught_up_ms = max(self._caught_up_ms, now_ms)
+
+    def tend(self, now_ms: int) -> bool:
+        """Begin a sealing that is due, or take over a segment that is built; never waits for either.
+
+        To be called every second or so.  True if segments have changed, so that a checkpoint is worth its while.
+        """
+        return self._upkeep.tend(now_ms)
+
+    @property
+    def sealing(self) -> bool:
+        """Whether the other process is at work, or its segment waits to be taken over by `tend`."""
+        return self._upkeep.job is not None
+
+    @property
+    def seal_due(self) -> bool:
+        """Whether the policy asks for a step now."""
+        return self._upkeep.due() is not None
+
+    def capture(self) -> Checkpoint:
+        """A checkpoint of this moment, to be written by its `write` in any thread, one at a time.
+
+        Quick: it copies the delta's vectors and pointers to immutable parts of items.
+        """
+        return self._upkeep.capture(dict(self.next_offsets), self._caught_up_ms, dict(self.watermark))
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint now, and wait for it."""
+        self.capture().write()
+
+    def close(self, *, checkpoint: bool = True) -> None:
+        """Stop sealing and write a last checkpoint.  Nothing of the shard may be used afterwards."""
+        self._upkeep.stop()
+        if checkpoint:
+            self.checkpoint()
+
+    def statistics(self) -> dict[str, int]:
+        """Numbers for metrics and `kindred status`."""
+        join, upkeep = self._join, self._upkeep
+        segments = join.rows.segments.values()
+        return {
+            "items": len(join.records),
+            "items_searchable": join.rows.items_shown,
+            "rows": join.rows.live,
+            "rows_searchable": join.rows.rows_shown,
+            "delta_rows": join.rows.delta.live,
+            "segments": len(segments),
+            "segment_rows": sum(segment.live for segment in segments),
+            "tombstones": sum(segment.size - segment.live for segment in segments),
+            "seals": upkeep.seals,
+            "merges": upkeep.merges,
+            "seal_failures": upkeep.failures,
+            "sealing": int(upkeep.job is not None),
+            "memory_bytes": join.rows.delta.bytes,
+            "segment_bytes": sum(segment.bytes for segment in segments),
+            "caught_up_ms": self._caught_up_ms,
+        }
+
+    @property
+    def items(self) -> int:
+        """Items that have a record."""
+        return len(self._join.records)
 
     # Views
 

@@ -20,10 +20,10 @@ class ShardSettings(msgspec.Struct, frozen=True, kw_only=True):
     low_stock_at: float = 5.0
     """An item runs low at or below it, unless its record says otherwise."""
 
-    delta_rows_max: int = 32_768
-    """Rows in the delta that make it due for sealing.  An exact scan of so many is as quick as Annoy at recall 0.95."""
+    delta_rows_max: int = 40_000
+    """Rows in the delta that make it due for sealing, or `segment_rows_min` if that is more."""
     segment_rows_min: int = 30_000
-    """A segment with fewer live rows goes back into the delta: scanning them exactly is quicker."""
+    """A segment with fewer live rows goes back into the delta: scanning so many exactly is as quick as trees are."""
     segments_max: int = 2
     """Segments on the path of a query."""
     merge_ratio: float = 0.5
@@ -47,6 +47,8 @@ class ShardSettings(msgspec.Struct, frozen=True, kw_only=True):
     exact_rows: int = 2_000
     """So many matching rows are always scanned exactly."""
 
+    seal_retry_ms: int = 10_000
+    """After sealing failed, it is tried again so much later."""
     clock_margin_ms: int = 600_000
     """How far clocks may be apart, plus the time to replay, when the age of a checkpoint is judged."""
     nice: int = 10
