@@ -288,3 +288,19 @@ def test_softening_goes_from_the_own_embedding_to_the_labels() -> None:
     nearly = features @ matrix + bias
     gram = unit(features @ own[0] + own[1])
     np.testing.assert_allclose(unit(nearly) @ unit(nearly).T, gram @ gram.T, atol=1e-3)
+
+
+def test_light_is_brightness_then_contrast_then_saturation() -> None:
+    """One pass equals the three changes one after the other, each around its own middle."""
+    pixels = np.random.default_rng(8).integers(60, 160, (5, 16, 16, 3)).astype(np.uint8)
+
+    found = augment.relight(pixels, 0.2, np.random.default_rng(9))
+
+    rng = np.random.default_rng(9)
+    spread = np.where(rng.random(5) < augment.BRIGHTER_SHARE, 0.32, 0.2)[:, None]
+    factors = 1 + rng.uniform(-1, 1, (5, 3)) * spread
+    for row, picture, (bright, contrast, saturation) in zip(found, pixels.astype(float), factors, strict=True):
+        x = picture * bright
+        x = (x - x.mean()) * contrast + x.mean()
+        grey = x.mean(2, keepdims=True)
+        np.testing.assert_allclose(row, np.clip((x - grey) * saturation + grey, 0, 255), atol=1e-3)
