@@ -160,7 +160,7 @@ async def test_bytes_come_as_they_are(serve: Serve) -> None:
 
 
 async def test_requests_say_who_asks_and_carry_nothing_else(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user agent names Kindred; no cookie comes back, no packing is asked for, no proxy of the environment is used."""
+    """The user agent names Kindred; no cookie comes back, nor is packing asked for, nor a proxy used."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     seen: list[Any] = []
