@@ -16,7 +16,7 @@ SENT_AS_IT_IS_BYTES_MAX = 400_000
 """Larger pictures are shrunk before they are sent: a message has 1 MB, and base64 takes a third more."""
 SIDE_MAX = 640
 """Pixels of a shrunk picture's longer side, several times what a model looks at."""
-TITLE_LENGTH_MAX = 48
+TITLE_LENGTH_MAX = 40
 SHOWN_NOW = ("on_sale", "stock", "low_stock", "out_of_stock")
 """Derived attributes, asked for by name: then they are what they are now, not what the record said."""
 

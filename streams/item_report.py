@@ -166,8 +166,7 @@ def show_item(terminal: Terminal, report: ItemReport) -> None:
     if now is not None:
         lines.append(("flags now", ", ".join(_flag_texts(now))))
     if record is not None and report.there:
-        embedded = f"{embedding.image_version} by {embedding.model}" if embedding else "none yet"
-        lines.append(("image version", f"{record.image_version}, embedded {embedded}"))
+        lines.append(("images", _images_state(record, embedding)))
     terminal.table(("what", "known"), lines)
     if report.images:
         rows = [(image.link[:LINK_LENGTH_MAX], _image_state(image), image.attempt or None) for image in report.images]
@@ -176,6 +175,14 @@ def show_item(terminal: Terminal, report: ItemReport) -> None:
         attributes = msgspec.json.decode(record.record, type=dict[str, Any])
         shown = [(name, brief(_attribute(value), VALUE_LENGTH_MAX)) for name, value in attributes.items()]
         terminal.table(("attribute", "value"), shown)
+
+
+def _images_state(record: ItemRecord, embedding: ItemEmbedding | None) -> str:
+    version = f"version {record.image_version}"
+    if embedding is None:
+        return f"{version}, nothing embedded yet"
+    same = embedding.image_version == record.image_version
+    return f"{version}, embedded " + ("" if same else f"version {embedding.image_version} ") + f"by {embedding.model}"
 
 
 def _flag_texts(now: Flags) -> list[str]:

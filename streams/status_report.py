@@ -34,6 +34,18 @@ STAGES: Mapping[str, tuple[str, ...]] = {
 """The stages that read as a consumer group, `kindred-<stage>`, and what.  The index reads without one."""
 PAGE_TIMEOUT_S = 2.0
 COORDINATOR_WAIT_S = 10.0
+SHARDS_PATH = "stages.index.shards"
+"""Of the worker's page: shown as a table of its own; all numbers are in --json."""
+SHARD_COLUMNS = (
+    "items",
+    "items_searchable",
+    "rows_searchable",
+    "delta_rows",
+    "segments",
+    "tombstones",
+    "seals",
+    "merges",
+)
 
 
 @dataclass(frozen=True)
@@ -187,7 +199,24 @@ def show_status(terminal: Terminal, report: StatusReport) -> None:
         terminal.line(f"worker: none answers at {report.worker_address} (KINDRED_WEB)", style="yellow")
         return
     terminal.line(f"worker at {report.worker_address}:")
-    terminal.table(("what", "value"), list(_flattened("", report.worker)))
+    leaves = [leaf for leaf in _flattened("", report.worker) if not leaf[0].startswith(SHARDS_PATH + ".")]
+    terminal.table(("what", "value"), leaves)
+    shards = _shards(report.worker)
+    if shards:
+        table = [(number, *(shard.get(name) for name in SHARD_COLUMNS)) for number, shard in shards.items()]
+        headings = ("shard", *(name.replace("_", " ") for name in SHARD_COLUMNS))
+        terminal.table(headings, table, numbers=headings)
+
+
+def _shards(page: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """By number what the index tells of its shards; a worker without an index has none."""
+    value: Any = page
+    for name in SHARDS_PATH.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    shards = value.items() if isinstance(value, dict) else ()
+    return {str(number): shard for number, shard in shards if isinstance(shard, dict)}
 
 
 def _flattened(path: str, value: object) -> Iterator[tuple[str, object]]:

@@ -67,18 +67,22 @@ class Terminal:
         self._write(self._error_console, text, style)
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[str] = ()) -> None:
-        """Rows under headings; the columns named in `numbers` are aligned to the right.  None is shown as nothing."""
+        """Rows under headings; the columns named in `numbers` are aligned to the right.  None is shown as nothing.
+
+        On a terminal columns with nothing in them are left out; on a pipe a column keeps its place.
+        """
         cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
         if not self.for_people:
             for line in (list(headings), *cells):
                 self._write(self._console, "\t".join(line), None, escape=False)
             return
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for heading in headings:
+        kept = [number for number in range(len(headings)) if not cells or any(row[number] for row in cells)]
+        for heading in (headings[number] for number in kept):
             right = heading in numbers
             table.add_column(Text(heading), justify="right" if right else "left", no_wrap=right, overflow="fold")
         for row in cells:
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(row[number]) for number in kept))
         self._console.print(table, soft_wrap=False)
 
     def json(self, value: object, *, one_line: bool = False) -> None:

@@ -317,11 +317,12 @@ def test_table_on_a_pipe():
 def test_table_on_a_terminal():
     """On a terminal what looks like markup is shown as it is, and no text moves the cursor."""
     terminal, shown = people()
-    terminal.table(("item", "n"), [(HOSTILE, 12)], numbers=("n",))
+    terminal.table(("item", "n", "empty"), [(HOSTILE, 12, None)], numbers=("n",))
     terminal.line(HOSTILE, style="red")
 
     assert 2 == shown.getvalue().count("[bold]not[/bold]")
     assert "\x1b[31mred\x07" not in shown.getvalue()
+    assert "empty" not in shown.getvalue()
     assert not set("\x07\r\u202e") & set(shown.getvalue())
 
 
@@ -608,7 +609,9 @@ async def partitions(connection, topic):
 
 async def test_worker_page(kindred, connection):
     """What a worker's page says is shown leaf by leaf; a page that is not a worker's is as good as none."""
-    pages: list[Any] = [{"ready": True, "stages": {"index": {"shards": [{"items": 3}], "held": [0, 1]}}}]
+    pages: list[Any] = [
+        {"ready": True, "stages": {"index": {"shards": {"7": {"items": 3, "seals": 1}}, "held": [0, 1]}}}
+    ]
     keys = []
 
     async def page(request: web.Request) -> web.Response:
@@ -632,7 +635,7 @@ async def test_worker_page(kindred, connection):
 
     assert 0 == result.exit_code, result.output
     lines = result.stdout.splitlines()
-    assert {"ready\tTrue", "stages.index.shards.0.items\t3", "stages.index.held\t0, 1"} <= set(lines)
+    assert {"ready\tTrue", "7\t3\t\t\t\t\t\t1\t", "stages.index.held\t0, 1"} <= set(lines)
     assert ["k", None, None] == keys
     assert [None, None] == not_ours
 
