@@ -15,7 +15,7 @@ from streams.dead_letters import header
 from streams.embedded_broker import EmbeddedBroker
 from streams.settings import Settings
 from streams.topics import SIMILAR_REQUESTS, SIMILAR_RESPONSES
-from tests.brokers import TestBroker
+from tests.brokers import TestBroker, create_topics
 from tests.responder import Answer, answer, connection_of, failure, responding, sent_to
 from tests.waiting import wait_until
 
@@ -231,3 +231,21 @@ async def test_outage():
             broker.resume()
 
             assert {"objectID": "c"} == await client.ask({"objectID": "c"}, timeout_s=60)
+
+
+@pytest.mark.needs_kafka
+async def test_restarted_kafka(own_kafka):
+    """A client outlives a restart of Kafka: requests meanwhile fail in time, those afterwards are answered."""
+    kafka, settings = own_kafka(), Settings()
+    await create_topics(kafka.bootstrap, {SIMILAR_REQUESTS: 1, SIMILAR_RESPONSES: 1})
+    connection = Connection(kafka.bootstrap)
+    async with responding(connection, settings), SimilarClient(connection, settings) as client:
+        assert {"objectID": "a"} == await client.ask({"objectID": "a"}, timeout_s=20)
+
+        await asyncio.to_thread(kafka.stop)
+        with pytest.raises(NoReply):
+            await client.ask({"objectID": "b"}, timeout_s=0.3)
+        await asyncio.to_thread(kafka.start)
+
+        assert {"objectID": "c"} == await client.ask({"objectID": "c"}, timeout_s=60)
+        assert 0 == client.waiting
