@@ -99,7 +99,7 @@ def _colours(rng: np.random.Generator) -> tuple[str, str, str]:
 def _variant_style(first: Style, variant: int, rng: np.random.Generator) -> Style:
     if variant == 0:
         return first
-    form = tuple(min(1.0, max(0.0, value + float(rng.normal(0, 0.035)))) for value in first.form)
+    form = tuple(min(1.0, max(0.0, value + float(rng.normal(0, 0.05)))) for value in first.form)
     style = replace(first, form=form)
     if variant == 3:
         return replace(

@@ -45,16 +45,6 @@ class Shape:
     def __sub__(self, other: Shape) -> Shape:
         return Shape(lambda x, y: np.maximum(self.distance(x, y), -other.distance(x, y)), self.bounds)
 
-    def blended(self, other: Shape, radius: float) -> Shape:
-        """Return the union whose inner corners are filled up to about `radius`."""
-
-        def distance(x: Field, y: Field) -> Field:
-            a, b = self.distance(x, y), other.distance(x, y)
-            rest = np.maximum(radius - np.abs(a - b), 0.0)
-            return np.asarray(np.minimum(a, b) - rest * rest * (0.25 / radius), dtype=np.float32)
-
-        return Shape(distance, _hull(self, other))
-
     def grown(self, by: float) -> Shape:
         """Return the shape with its outline moved outwards; a negative number moves it inwards."""
         left, bottom, right, top = self.bounds
