@@ -9,7 +9,8 @@ What is easy to get wrong:
   ones.
 * Null is the same as absent: many serializers write every field.
 * A field that nobody knows is an error; Algolia's that mean nothing here are not (`models/algolia_parameters.py`).
-* A source item with a negative weight is one to move away from (`unlike`).
+* A seed with a negative weight is one to move away from (`unlike`).  Its default is half of what is to be looked like:
+  with equal weights nothing of two pictures that are much alike would be left but their difference.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from models.query_parameters import read_query_parameters
 
 MODEL = "looking-similar"
 SAME_AS_MAX = 100
+UNLIKE_WEIGHT = 0.5
 
 
 class RequestLimits(msgspec.Struct, frozen=True):
@@ -150,7 +152,7 @@ class _Reader:
         if not entries:
             raise BadRequest("objectIDs: expected at least one item")
         for number, entry in enumerate(entries):
-            self._weighted_seed(entry, f"objectIDs[{number}]", ("objectID", "weight"), 1.0)
+            self._weighted_seed(entry, f"objectIDs[{number}]", ("objectID", "weight"), 1.0, 1.0)
 
     def image(self, value: object) -> None:
         self.images.append(ImageSeed(self._link(value, "image")))
@@ -158,7 +160,7 @@ class _Reader:
 
     def unlike(self, value: object) -> None:
         for number, entry in enumerate(value if isinstance(value, list) else [value]):
-            self._weighted_seed(entry, f"unlike[{number}]", ("objectID", "image", "weight"), -1.0)
+            self._weighted_seed(entry, f"unlike[{number}]", ("objectID", "image", "weight"), -1.0, UNLIKE_WEIGHT)
 
     def max_recommendations(self, value: object) -> None:
         if isinstance(value, float) and value.is_integer():
@@ -190,13 +192,13 @@ class _Reader:
     def query_parameters(self, value: object) -> None:
         self.arguments |= read_query_parameters(value, "queryParameters")
 
-    def _weighted_seed(self, entry: object, where: str, known: tuple[str, ...], sign: float) -> None:
+    def _weighted_seed(self, entry: object, where: str, known: tuple[str, ...], sign: float, default: float) -> None:
         self.positive |= sign > 0
         if isinstance(entry, str):
-            self.items.append(ItemSeed(self._item_id(entry, where), sign))
+            self.items.append(ItemSeed(self._item_id(entry, where), sign * default))
             return
         fields = object_of(entry, where, known)
-        weight = sign * number_from(fields.get("weight", 1), f"{where}.weight", 1e-6, 1e6)
+        weight = sign * number_from(fields.get("weight", default), f"{where}.weight", 1e-6, 1e6)
         if "image" in fields and "objectID" not in fields:
             self.images.append(ImageSeed(self._link(fields["image"], f"{where}.image"), weight))
         elif "image" not in fields:

@@ -114,7 +114,7 @@ class RuleBook:
 
     @property
     def asks_source(self) -> bool:
-        """Whether any rule has a condition on the source item, so that its values are needed."""
+        """Whether any rule has something to ask of the source item, so that its values are needed."""
         return self._asks_source
 
     def applicable(
@@ -130,7 +130,7 @@ class RuleBook:
 
     def _arrange(self) -> None:
         self._ordered = tuple(sorted([rule for rule in self._rules.values() if rule.enabled], key=Rule.precedence))
-        self._asks_source = any(rule.condition is not None for rule in self._ordered)
+        self._asks_source = any(rule.condition is not None or rule.same_as for rule in self._ordered)
         self._always = not any(rule.condition or rule.context is not None or rule.validity for rule in self._ordered)
 
 

@@ -52,7 +52,7 @@ def test_every_field_lands_where_it_belongs() -> None:
         objectID="a",
         objectIDs=["b", {"objectID": "c", "weight": 2}],
         image={"url": "https://x/y.jpg"},
-        unlike=["d", {"image": "data:image/png;base64,AA", "weight": 0.5}, {"objectID": "e", "weight": 3}],
+        unlike=["d", {"image": "data:image/png;base64,AA", "weight": 0.25}, {"objectID": "e", "weight": 3}],
         maxRecommendations=1000,
         threshold=12.5,
         sameAs=["category", "brand"],
@@ -75,8 +75,8 @@ def test_every_field_lands_where_it_belongs() -> None:
         },
     )
 
-    assert request.items == (ItemSeed("a"), ItemSeed("b"), ItemSeed("c", 2), ItemSeed("d", -1), ItemSeed("e", -3))
-    assert request.images == (ImageSeed("https://x/y.jpg"), ImageSeed("data:image/png;base64,AA", -0.5))
+    assert request.items == (ItemSeed("a"), ItemSeed("b"), ItemSeed("c", 2), ItemSeed("d", -0.5), ItemSeed("e", -3))
+    assert request.images == (ImageSeed("https://x/y.jpg"), ImageSeed("data:image/png;base64,AA", -0.25))
     assert (request.count, request.threshold, request.same_as) == (1000, 12.5, ("category", "brand"))
     assert request.filter is not None
     assert format_filter(request.filter) == "a:1 AND (b:2 OR b:3) AND c > 4 AND _tags:t"
@@ -85,6 +85,11 @@ def test_every_field_lands_where_it_belongs() -> None:
     assert request.contexts == {"mobile"}
     assert (request.rules_enabled, request.out_of_stock) == (False, True)
     assert (request.highlight, request.click_analytics) == (True, True)
+
+
+def test_whole_numbers_may_have_a_point() -> None:
+    """Some serializers write 5.0 for 5."""
+    assert parsed(b'{"objectID":"a","maxRecommendations":5.0}').entries == (entry(objectID="a", maxRecommendations=5),)
 
 
 def test_null_is_the_same_as_absent() -> None:
@@ -137,7 +142,7 @@ def test_the_whole_record_is_asked_for_by_a_star() -> None:
 def test_an_image_alone_is_enough() -> None:
     """Nothing else is needed to look like it."""
     assert entry(image="https://x/y.jpg").images == (ImageSeed("https://x/y.jpg"),)
-    assert entry(image="https://x/y.jpg", unlike="a").items == (ItemSeed("a", -1),)
+    assert entry(image="https://x/y.jpg", unlike="a").items == (ItemSeed("a", -0.5),)
 
 
 def test_a_batch_keeps_its_order_and_a_bad_entry_fails_alone() -> None:

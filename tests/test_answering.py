@@ -1,0 +1,682 @@
+"""Answering: requests against shards, compared with a plain evaluation over the whole catalog."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from indexes.answering import answer_requests
+from indexes.conditions import Conditions, Equal
+from indexes.results import AnswerSettings
+from indexes.shard import EMBEDDINGS, RECORDS, STOCKS, Shard
+from indexes.shard_settings import ShardSettings
+from models.answer import Result
+from models.attributes import attribute_values
+from models.errors import BadEvent, BadRequest, KindredError, Unavailable
+from models.filters import matches, parse_filter
+from models.request import RequestLimits, parse_requests
+from models.rules import RuleBook, parse_rule
+from models.stock import derived_attributes, flags
+from models.truth_messages import (
+    Facts,
+    ImageEmbedding,
+    ItemEmbedding,
+    ItemRecord,
+    ItemStock,
+    Written,
+    write_message,
+)
+from models.vectors import centre, pack_half, unit, unpack_half
+
+D = 8
+NOW_MS = 1_700_000_000_000
+SETTINGS = ShardSettings(dimension=D, model="m@1")
+Images = Mapping[str, NDArray[np.float32] | KindredError]
+
+
+class Catalog:
+    """A few shards and, beside them, what was put into them."""
+
+    def __init__(self, folder: Path, shards: int = 3) -> None:
+        self.shards = [
+            Shard.open(
+                folder / str(number),
+                number,
+                SETTINGS,
+                cluster_id="c",
+                now_ms=NOW_MS,
+                retention_ms=86_400_000,
+                offsets={},
+            )
+            for number in range(shards)
+        ]
+        self.items: dict[str, dict[str, Any]] = {}
+        self.facts: dict[str, Facts] = {}
+        self.quantities: dict[str, float | None] = {}
+        self.vectors: dict[str, NDArray[np.float32]] = {}
+        self.mean: NDArray[np.float32] | None = None
+        self.rules = RuleBook()
+
+    def shard_of(self, item_id: str) -> Shard:
+        return self.shards[sum(item_id.encode()) % len(self.shards)]
+
+    def put(
+        self,
+        item_id: str,
+        vectors: Sequence[Sequence[float]] = (),
+        *,
+        facts: Facts = Facts(),
+        quantity: float | None = None,
+        errors: Sequence[ImageEmbedding] = (),
+        waiting: Sequence[str] = (),
+        **attributes: Any,
+    ) -> None:
+        """Puts an item with one image a vector; `errors` are further images, `waiting` ones not embedded yet."""
+        shard = self.shard_of(item_id)
+        record = {"objectID": item_id} | attributes
+        rows = [unpack_half(pack_half(unit(np.array(vector, np.float32))), D) for vector in vectors]
+        names = [f"{item_id}-{number}.jpg" for number in range(len(rows))]
+        images = [ImageEmbedding(name, vector=pack_half(row)) for name, row in zip(names, rows, strict=True)]
+        links = (*names, *(image.link for image in errors), *waiting)
+        written = Written(1, 1)
+        message = ItemRecord(msgspec.Raw(orjson.dumps(record)), facts, links, 1, NOW_MS - 5, written)
+        apply(shard, RECORDS, item_id, write_message(message))
+        if images or errors:
+            apply(shard, EMBEDDINGS, item_id, write_message(ItemEmbedding(1, "m@1", (*images, *errors))))
+        if quantity is not None:
+            apply(shard, STOCKS, item_id, write_message(ItemStock(quantity, NOW_MS - 3, written)))
+        self.items[item_id], self.facts[item_id], self.quantities[item_id] = record, facts, quantity
+        self.vectors[item_id] = np.array(rows, np.float32).reshape(-1, D)
+
+    def use_mean(self, mean: NDArray[np.float32] | None) -> None:
+        self.mean = mean
+        for shard in self.shards:
+            shard.use_mean(mean)
+
+    def rule(self, rule_id: str, **fields: Any) -> None:
+        self.rules.put(parse_rule(rule_id, orjson.dumps(fields)))
+
+    def ask(self, *bodies: dict[str, Any], images: Images | None = None, **options: Any) -> list[Result]:
+        entries = [
+            entry
+            for body in bodies
+            for entry in parse_requests(orjson.dumps(body), RequestLimits(hits_default=5), "items").entries
+        ]
+        return answer_requests(
+            entries, images or {}, self.shards, self.rules, NOW_MS, mean=self.mean, settings=AnswerSettings(**options)
+        )
+
+    def one(self, images: Images | None = None, **fields: Any) -> dict[str, Any]:
+        """The result of one request, which must be good."""
+        (result,) = self.ask(fields, images=images)
+        assert result.status == 200, result.message
+        answer: dict[str, Any] = orjson.loads(result.body)
+        return answer
+
+    def hits(self, images: Images | None = None, **fields: Any) -> str:
+        """The ids of the hits of one request, joined: for items that are named by one letter."""
+        return "".join(hit["objectID"] for hit in self.one(images, **fields)["hits"])
+
+    def failure(self, images: Images | None = None, **fields: Any) -> tuple[int, str]:
+        (result,) = self.ask(fields, images=images)
+        assert orjson.loads(result.body)["hits"] == []
+        return result.status, str(result.message)
+
+    # The oracle
+
+    def values(self, item_id: str) -> dict[str, Sequence[Any]]:
+        now = flags(self.facts[item_id], self.quantities[item_id], NOW_MS, SETTINGS.low_stock_at)
+        return {**attribute_values(self.items[item_id]), **derived_attributes(now)}
+
+    def centred(self, item_id: str) -> NDArray[np.float32]:
+        rows = self.vectors[item_id]
+        return unit(rows) if self.mean is None else centre(rows, self.mean)
+
+
+def apply(shard: Shard, truth: str, key: str, value: bytes | None) -> None:
+    """One message into a shard, which must take it."""
+    assert shard.apply(truth, [(key, value)], 1, NOW_MS) == []
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    """Empty shards without the built-in rule."""
+    empty = Catalog(tmp_path)
+    empty.rule("default", enabled=False)
+    return empty
+
+
+def turned(degrees: float) -> list[float]:
+    """A direction in the first plane: its cosine with `turned(0)` is that of the angle."""
+    return [float(np.cos(np.radians(degrees))), float(np.sin(np.radians(degrees)))] + [0.0] * (D - 2)
+
+
+@pytest.fixture
+def fan(catalog: Catalog) -> Catalog:
+    """Items s, a, b, c, d, e at 0, 10, 20, 30, 40, 50 degrees."""
+    for number, item_id in enumerate("sabcde"):
+        catalog.put(item_id, [turned(10 * number)], category="shoes" if item_id in "sbd" else "hats", rank=number)
+    return catalog
+
+
+def test_the_nearest_come_first_and_never_the_source(fan: Catalog) -> None:
+    """Scores are a hundred times the cosine; every hit says which image matched and why it is there."""
+    answer = fan.one(objectID="s")
+
+    assert [hit["objectID"] for hit in answer["hits"]] == list("abcde")
+    first = answer["hits"][0]
+    assert first == {
+        "objectID": "a",
+        "category": "hats",
+        "rank": 1,
+        "_score": pytest.approx(100 * np.cos(np.radians(10)), abs=0.05),
+        "_rankScore": first["_score"],
+        "_matchedImage": "a-0.jpg",
+        "_source": "model",
+    }
+
+
+def test_a_result_says_how_fresh_and_how_whole_it_is(fan: Catalog) -> None:
+    """Watermark by source with the lag, coverage, index, the rules that applied, and what widgets need."""
+    fan.put("f", [turned(60)], quantity=3)
+    fan.rule("one", consequence={"hide": [{"objectID": "x"}]})
+    (result,) = fan.ask(
+        {"objectID": "s", "queryParameters": {"clickAnalytics": True}},
+        index_name="items",
+        shards_total=4,
+        lag_ms={RECORDS: 7},
+        new_query_id=lambda: "0123",
+        elapsed_ms=lambda: 12,
+    )
+    answer = orjson.loads(result.body)
+    del answer["hits"]
+
+    assert answer == {
+        "nbHits": 5,
+        "hitsPerPage": 5,
+        "page": 0,
+        "nbPages": 1,
+        "processingTimeMS": 12,
+        "queryID": "0123",
+        "index": "items",
+        "appliedRules": ["one"],
+        "watermark": {
+            "catalog": {"at": NOW_MS - 5, "lagMS": 7},
+            "stock": {"at": NOW_MS - 3},
+            "images": {"at": NOW_MS - 5},
+        },
+        "coverage": {"answered": 3, "of": 4, "share": 0.75},
+    }
+
+
+def test_no_query_id_is_given_unless_it_is_asked_for(fan: Catalog) -> None:
+    """And none where the caller has none to give."""
+    (plain,) = fan.ask({"objectID": "s"}, new_query_id=lambda: "0123")
+    (without,) = fan.ask({"objectID": "s", "queryParameters": {"clickAnalytics": True}})
+
+    assert b"queryID" not in plain.body
+    assert b"queryID" not in without.body
+
+
+def test_an_empty_index_knows_nothing() -> None:
+    """Also without any shard."""
+    entries = parse_requests(b'{"objectID":"a"}', RequestLimits(), "items").entries
+
+    (result,) = answer_requests(entries, {}, [], RuleBook(), NOW_MS, mean=None)
+
+    assert (result.status, result.message) == (404, "item 'a' is not known")
+
+
+def test_an_unknown_item_is_named(fan: Catalog) -> None:
+    """404, beside an empty list of hits."""
+    assert fan.failure(objectID="nobody") == (404, "item 'nobody' is not known")
+
+
+def test_why_a_known_item_has_no_vector(fan: Catalog) -> None:
+    """No image, images that cannot be used, images that are waited for: each in words."""
+    fan.put("no image")
+    fan.put("broken", errors=[ImageEmbedding("x.jpg", error="not an image")])
+    fan.put("later", errors=[ImageEmbedding("x.jpg", error="no answer", retry_at=NOW_MS)])
+    fan.put("new", waiting=["x.jpg"])
+
+    assert fan.failure(objectID="no image") == (422, "item 'no image' has no image")
+    assert fan.failure(objectID="broken") == (422, "item 'broken' has no image that can be used: not an image")
+    status, message = fan.failure(objectID="later")
+    assert status == 404
+    assert message == "item 'later' is known, but its images are not embedded yet (last attempt: no answer)"
+    assert fan.failure(objectID="new") == (404, "item 'new' is known, but its images are not embedded yet")
+
+
+def test_a_bad_entry_fails_alone(fan: Catalog) -> None:
+    """In its place, the others untouched."""
+    bodies = [{"objectID": "s"}, {"objectID": "nobody"}, {"objectID": 5}, {"objectID": "e"}]
+
+    results = fan.ask(*bodies)
+
+    assert [result.status for result in results] == [200, 404, 400, 200]
+    assert [result.body for result in results[::3]] == [fan.ask(body)[0].body for body in bodies[::3]]
+
+
+def test_nothing_asked_is_nothing_answered(fan: Catalog) -> None:
+    """An empty batch."""
+    assert fan.ask() == []
+
+
+def test_several_seeds_are_averaged_by_weight(fan: Catalog) -> None:
+    """None of them is a hit; what is unlike is moved away from, and not shown either."""
+    assert sorted(fan.hits(objectIDs=["s", "d"], maxRecommendations=3)) == ["a", "b", "c"]
+    assert fan.hits(objectIDs=[{"objectID": "s", "weight": 9}, "e"], maxRecommendations=2) == "ab"
+    assert fan.hits(objectIDs=[{"objectID": "e", "weight": 9}, "s"], maxRecommendations=2) == "dc"
+    assert fan.hits(objectID="c", unlike=["b"], maxRecommendations=2) == "de"
+    assert fan.hits(objectID="c", unlike=["d"], maxRecommendations=2) == "ba"
+
+
+def test_seeds_that_cannot_be_used_are_left_out_and_told(fan: Catalog) -> None:
+    """As long as one is left to be looked like."""
+    answer = fan.one(objectIDs=["nobody", "s"], unlike=["gone"])
+
+    assert [hit["objectID"] for hit in answer["hits"]] == list("abcde")
+    assert answer["unusedSources"] == [
+        {"source": "nobody", "message": "item 'nobody' is not known"},
+        {"source": "gone", "message": "item 'gone' is not known"},
+    ]
+    assert fan.failure(objectIDs=["nobody"], unlike=["s"]) == (404, "item 'nobody' is not known")
+
+
+def test_an_image_is_a_seed(fan: Catalog) -> None:
+    """By its vector; one that could not be had fails as its error says, unless another seed is left."""
+    vector = np.array(turned(0), np.float32)
+    images: dict[str, NDArray[np.float32] | KindredError] = {
+        "good": vector,
+        "broken": BadEvent("not an image"),
+        "away": Unavailable("no answer"),
+        "refused": BadRequest("a private address", 422),
+        "x" * 300: BadEvent("too long"),
+    }
+
+    assert fan.hits(images, image="good") == "sabcd"
+    assert fan.hits(images, image="good", objectID="a") == "sbcde"
+    assert fan.failure(images, image="broken") == (422, "image: not an image")
+    assert fan.failure(images, image="away") == (503, "image: no answer")
+    assert fan.failure(images, image="refused") == (422, "image: a private address")
+    unused = fan.one(images, image="x" * 300, objectID="s")["unusedSources"]
+    assert unused == [{"source": "x" * 200 + "...", "message": "image: too long"}]
+
+
+def test_an_item_of_several_images_is_their_mean_and_is_found_by_its_best(catalog: Catalog) -> None:
+    """The query is one vector, the hit's similarity that of the image that it names."""
+    catalog.put("s", [turned(0), turned(40)])
+    catalog.put("a", [turned(90), turned(21)])
+    catalog.put("b", [turned(30), turned(120)])
+
+    answer = catalog.one(objectID="s")
+
+    assert [(hit["objectID"], hit["_matchedImage"]) for hit in answer["hits"]] == [("a", "a-1.jpg"), ("b", "b-0.jpg")]
+
+
+def test_everything_is_centred_by_the_mean(fan: Catalog) -> None:
+    """Query and catalog alike: what is on the other side of the mean scores 0."""
+    mean = np.array(turned(25), np.float32) * np.float32(0.9)
+    fan.use_mean(mean)
+
+    answer = fan.one(objectID="s")
+
+    query = fan.centred("s")[0]
+    for hit in answer["hits"]:
+        cosine = float(fan.centred(hit["objectID"])[0] @ query)
+        assert hit["_score"] == pytest.approx(100 * max(0.0, cosine), abs=0.02)
+    assert answer["hits"][-1]["_score"] == 0.0
+
+
+def test_a_seed_that_is_taken_away_leaves_no_direction(fan: Catalog) -> None:
+    """Everything is as unlike as chance, and that is what the answer says."""
+    answer = fan.one(objectID="s", unlike=[{"objectID": "s", "weight": 1}])
+
+    assert {hit["_score"] for hit in answer["hits"]} == {0.0}
+
+
+# Filters, stock, sameAs
+
+
+def test_filters_of_every_kind_hold_together(fan: Catalog) -> None:
+    """Text, facets, numbers, and by objectID too."""
+    assert fan.hits(objectID="s", queryParameters={"filters": "category:hats"}) == "ace"
+    assert fan.hits(objectID="s", queryParameters={"facetFilters": ["category:-hats"], "filters": "rank > 2"}) == "d"
+    assert fan.hits(objectID="s", queryParameters={"numericFilters": [["rank = 1", "rank >= 4"]]}) == "ade"
+    assert fan.hits(objectID="s", queryParameters={"filters": "objectID:c OR objectID:s"}) == "c"
+    assert fan.hits(objectID="s", queryParameters={"filters": "nothing:x"}) == ""
+
+
+def test_what_is_out_of_stock_is_shown_only_on_request(catalog: Catalog) -> None:
+    """An item whose level was never told counts as in stock."""
+    catalog.put("s", [turned(0)], quantity=0)
+    catalog.put("a", [turned(10)], quantity=0)
+    catalog.put("b", [turned(20)], quantity=1)
+    catalog.put("c", [turned(30)])
+
+    assert catalog.hits(objectID="s") == "bc"
+    assert catalog.hits(objectID="s", outOfStock=True) == "abc"
+    assert catalog.hits(objectID="s", outOfStock=True, queryParameters={"filters": "stock < 5"}) == "ab"
+
+
+def test_same_as_keeps_what_shares_a_value_with_a_source(catalog: Catalog) -> None:
+    """Of lists one element; of several sources any; what the source lacks nothing shares; derived ones too."""
+    catalog.put("s", [turned(0)], tags=["x", "y"], one=1)
+    catalog.put("a", [turned(10)], tags=["y", "z"], one=True)
+    catalog.put("b", [turned(20)], tags="X", quantity=2)
+    catalog.put("c", [turned(30)], tags="q", one="1")
+
+    assert catalog.hits(objectID="s", sameAs=["tags"]) == "ab"
+    assert catalog.hits(objectID="s", sameAs=["one"]) == "c"
+    assert catalog.hits(objectID="a", sameAs=["one"]) == ""
+    assert catalog.hits(objectIDs=["s", "c"], sameAs=["tags"]) == "ab"
+    assert catalog.hits(objectID="s", sameAs=["tags", "one"]) == ""
+    assert catalog.hits(objectID="s", sameAs=["nothing"]) == ""
+    assert catalog.hits(objectID="s", sameAs=["low_stock"]) == "ac"
+
+
+def test_same_as_needs_a_source_item(fan: Catalog) -> None:
+    """An image has no attributes."""
+    status, message = fan.failure({"x": np.array(turned(0), np.float32)}, image="x", sameAs=["category"])
+
+    assert status == 400
+    assert message.startswith("sameAs: expected a source item")
+
+
+def test_values_of_different_kinds_are_different_keys(fan: Catalog) -> None:
+    """1, 1.0 and true are one key to Python; a batch must not answer one request with another's mask."""
+    conditions = Conditions(fan.shards)
+
+    one = conditions.allowed((), None, (Equal("rank", (1,)),), out_of_stock=True)
+    true = conditions.allowed((), None, (Equal("rank", (True,)),), out_of_stock=True)
+
+    assert sum(int(mask.sum()) for mask in one if mask is not None) == 1
+    assert sum(int(mask.sum()) for mask in true if mask is not None) == 0
+
+
+# Threshold
+
+
+def test_the_threshold_is_about_the_visual_score(fan: Catalog) -> None:
+    """At it is in."""
+    scores = [hit["_score"] for hit in fan.one(objectID="s")["hits"]]
+
+    assert fan.hits(objectID="s", threshold=scores[2]) == "abc"
+    assert fan.hits(objectID="s", threshold=scores[2] + 0.01) == "ab"
+    assert fan.hits(objectID="s", threshold=100) == ""
+
+
+def test_a_threshold_is_not_emptied_by_boosts(catalog: Catalog) -> None:
+    """However many boosted items below it come before those above it by rank, these are found."""
+    catalog.put("s", [turned(0)])
+    for number in range(60):
+        catalog.put(f"low{number}", [turned(60 + number / 10)], cheap=True)
+    catalog.put("a", [turned(10)])
+    catalog.put("b", [turned(12)])
+    catalog.rule("r", consequence={"params": {"boosts": [{"filters": "cheap:true", "factor": 50}]}})
+
+    assert catalog.hits(objectID="s", threshold=80, maxRecommendations=2) == "ab"
+    assert catalog.hits(objectID="s", threshold=80, maxRecommendations=3) == "ab"
+    assert catalog.one(objectID="s", maxRecommendations=2)["hits"][0]["objectID"] == "low0"
+
+
+def test_a_threshold_looks_no_further_than_it_must(catalog: Catalog) -> None:
+    """Burials count: an item above the threshold may be moved far down."""
+    catalog.put("s", [turned(0)])
+    for number in range(60):
+        catalog.put(f"low{number}", [turned(60 + number / 10)])
+    catalog.put("a", [turned(10)], old=True)
+    catalog.rule("r", consequence={"params": {"boosts": [{"filters": "old:true", "factor": 0.01}]}})
+
+    assert catalog.hits(objectID="s", threshold=80, maxRecommendations=2) == "a"
+
+
+# Rules
+
+
+def test_the_built_in_rule_moves_sales_up_and_what_runs_low_down(tmp_path: Path) -> None:
+    """x1.15 and x0.7, beside each other; `enableRules: false` leaves both out."""
+    catalog = Catalog(tmp_path)
+    catalog.put("s", [turned(0)])
+    catalog.put("a", [turned(10)], quantity=2)
+    catalog.put("b", [turned(20)])
+    catalog.put("c", [turned(25)], facts=Facts(sale=True, discount=0.5))
+
+    answer = catalog.one(objectID="s")
+
+    assert [hit["objectID"] for hit in answer["hits"]] == ["c", "b", "a"]
+    assert answer["appliedRules"] == ["default"]
+    score, rank = answer["hits"][0]["_score"], answer["hits"][0]["_rankScore"]
+    assert rank == pytest.approx(1.15 * score, abs=0.02)
+    without = catalog.one(objectID="s", queryParameters={"enableRules": False})
+    assert [hit["objectID"] for hit in without["hits"]] == ["a", "b", "c"]
+    assert without["appliedRules"] == []
+
+
+def test_each_consequence_alone(fan: Catalog) -> None:
+    """Hide, filter, boost, optional filter, same as viewed, and its opposite."""
+    steps: list[tuple[dict[str, Any], str]] = [
+        ({"hide": [{"objectID": "a"}, {"objectID": "nobody"}]}, "bcde"),
+        ({"params": {"filters": "rank > 2"}}, "cde"),
+        ({"params": {"boosts": [{"filters": "rank = 5", "factor": 2}]}}, "eabcd"),
+        ({"params": {"boosts": [{"filters": "rank = 1", "factor": 0.5}]}}, "bcdea"),
+        ({"params": {"optionalFilters": ["rank = 2<score=5>", "objectID:-a<score=9>"]}}, "bcdea"),
+        ({"params": {"automaticFacetFilters": [{"facet": "category"}]}}, "bd"),
+        ({"params": {"automaticFacetFilters": [{"facet": "category", "negative": True}]}}, "ace"),
+        ({"params": {"automaticFacetFilters": [{"facet": "nothing"}]}}, "abcde"),
+    ]
+    for consequence, hits in steps:
+        fan.rule("r", consequence=consequence)
+        assert fan.hits(objectID="s") == hits, consequence
+
+
+def test_a_hidden_item_is_hidden_also_when_everything_else_is_shown(fan: Catalog) -> None:
+    """Without any other mask, too."""
+    fan.rule("r", consequence={"hide": [{"objectID": "a"}]})
+
+    assert fan.hits(objectID="s", outOfStock=True) == "bcde"
+
+
+def test_conditions_ask_the_source_item_as_it_is_now(fan: Catalog) -> None:
+    """Attributes, numbers and flags; without a source item they are not met."""
+    fan.rule(
+        "r", condition={"filters": "category:shoes AND low_stock:false"}, consequence={"hide": [{"objectID": "a"}]}
+    )
+    image = {"x": np.array(turned(0), np.float32)}
+
+    assert fan.hits(objectID="s", maxRecommendations=1) == "b"
+    assert fan.hits(objectID="c", maxRecommendations=5) == "bdaes"
+    assert fan.hits(image, image="x", maxRecommendations=2) == "sa"
+
+
+def test_contexts_and_windows_are_looked_at(fan: Catalog) -> None:
+    """A rule with a context comes first in `appliedRules`."""
+    now = NOW_MS // 1000
+    fan.rule("a", consequence={"hide": [{"objectID": "a"}]})
+    fan.rule("b", consequence={"hide": [{"objectID": "b"}]}, condition={"context": "mobile"})
+    fan.rule("c", consequence={"hide": [{"objectID": "c"}]}, validity=[{"from": now - 9, "until": now}])
+    fan.rule("d", consequence={"hide": [{"objectID": "d"}]}, validity=[{"from": now}])
+
+    answer = fan.one(objectID="s", queryParameters={"ruleContexts": ["mobile"]})
+
+    assert [hit["objectID"] for hit in answer["hits"]] == ["c", "e"]
+    assert answer["appliedRules"] == ["b", "d", "a"]
+    assert fan.hits(objectID="s") == "bce"
+
+
+def test_optional_filters_of_the_request_reorder_and_never_exclude(fan: Catalog) -> None:
+    """Beside the rules' factors."""
+    fan.rule("r", consequence={"params": {"boosts": [{"filters": "rank = 5", "factor": 1.2}]}})
+    parameters = {"optionalFilters": ["rank = 5<score=9>", "category:-hats<score=1>"]}
+
+    answer = fan.one(objectID="s", queryParameters=parameters)
+
+    assert [hit["objectID"] for hit in answer["hits"]] == list("ebacd")
+    assert answer["hits"][0]["_rankScore"] == pytest.approx(answer["hits"][0]["_score"] * 1.2 * 1.9 / 1.1, abs=0.02)
+
+
+def test_pins_stand_where_the_rule_says(fan: Catalog) -> None:
+    """Counted from 0, said to be pins, with the score that they would have had, and not a second time."""
+    promote = [{"objectID": "e", "position": 0}, {"objectID": "d", "position": 3}]
+    fan.rule("r", consequence={"promote": promote})
+
+    answer = fan.one(objectID="s")
+
+    assert [(hit["objectID"], hit["_source"]) for hit in answer["hits"]] == [
+        ("e", "pin"),
+        ("a", "model"),
+        ("b", "model"),
+        ("d", "pin"),
+        ("c", "model"),
+    ]
+    assert answer["hits"][0]["_score"] == pytest.approx(100 * np.cos(np.radians(50)), abs=0.05)
+    assert answer["hits"][0]["_matchedImage"] == "e-0.jpg"
+
+
+def test_pins_pass_the_hard_filters_but_not_the_threshold(fan: Catalog) -> None:
+    """Filtered, hidden, sold out, unknown or without a picture: not pinned.  A source item never."""
+    fan.put("o", [turned(5)], quantity=0)
+    fan.put("p")
+    fan.rule(
+        "r", consequence={"promote": [{"objectID": name, "position": 0} for name in ("s", "o", "p", "x", "e", "c")]}
+    )
+
+    assert fan.hits(objectID="s", maxRecommendations=3) == "eca"
+    assert fan.hits(objectID="s", queryParameters={"filters": "rank < 5"}) == "cabd"
+    assert fan.hits(objectID="s", threshold=95) == "eca"
+    assert fan.hits(objectID="s", maxRecommendations=1, threshold=95) == "e"
+    fan.rule("h", consequence={"hide": [{"objectID": "e"}]})
+    assert fan.hits(objectID="s", maxRecommendations=3) == "cab"
+
+
+def test_a_pin_past_the_last_hit_wanted_is_not_shown(fan: Catalog) -> None:
+    """Past the end of fewer hits it stands at the end."""
+    fan.rule("r", consequence={"promote": [{"objectID": "a", "position": 4}]})
+
+    assert fan.hits(objectID="s", maxRecommendations=3) == "abc"
+    assert fan.hits(objectID="s", queryParameters={"filters": "rank < 3"}) == "ba"
+
+
+# What hits show
+
+
+def test_attributes_are_retrieved_as_asked(fan: Catalog) -> None:
+    """Derived ones by name, as they are now; a hit's own fields always."""
+    fan.put("f", [turned(1)], facts=Facts(sale=True, discount=0.25), quantity=2, stock=99, name="Shoe", _score=100)
+    names = ["name", "on_sale", "discount", "stock", "low_stock", "in_stock", "out_of_stock"]
+
+    first = fan.one(objectID="s", queryParameters={"attributesToRetrieve": names})["hits"][0]
+
+    own = {name: first.pop(name) for name in ("_score", "_rankScore", "_matchedImage", "_source")}
+    assert own["_score"] == pytest.approx(99.98, abs=0.02)
+    assert first == {
+        "objectID": "f",
+        "name": "Shoe",
+        "on_sale": True,
+        "discount": 0.25,
+        "stock": 2,
+        "low_stock": True,
+        "in_stock": True,
+        "out_of_stock": False,
+    }
+    whole = fan.one(objectID="s")["hits"][0]
+    assert whole["stock"] == 99
+    assert whole["_score"] == own["_score"]
+    unknown = fan.one(objectID="s", queryParameters={"attributesToRetrieve": ["stock"]})["hits"][1]
+    assert "stock" not in unknown
+    fan.put("f", [turned(1)], quantity=2.5)
+    assert fan.one(objectID="s", queryParameters={"attributesToRetrieve": ["stock"]})["hits"][0]["stock"] == 2.5
+
+
+def test_highlights_are_added_for_widgets(fan: Catalog) -> None:
+    """When a tag is given."""
+    first = fan.one(objectID="s", queryParameters={"highlightPreTag": "<b>"})["hits"][0]
+
+    assert first["_highlightResult"]["category"]["value"] == "hats"
+
+
+# Everything at once, against brute force
+
+
+def expected(catalog: Catalog, request: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """Ids, cosines and adjusted cosines of the hits, best first, by a plain evaluation of the contract."""
+    query = catalog.centred(request["objectID"]).mean(axis=0)
+    query = query / np.linalg.norm(query)
+    parameters = request.get("queryParameters", {})
+    hits = []
+    for item_id in catalog.items:
+        values = catalog.values(item_id)
+        rows = catalog.centred(item_id)
+        if item_id == request["objectID"] or not len(rows):
+            continue
+        if not request.get("outOfStock") and not values["in_stock"][0]:
+            continue
+        if "filters" in parameters and not matches(parse_filter(parameters["filters"]), values):
+            continue
+        factor = (1.15 if values["on_sale"][0] else 1.0) * (0.7 if values["low_stock"][0] else 1.0)
+        cosine = float((rows @ query).max())
+        if 100 * max(0.0, cosine) < request.get("threshold", 0):
+            continue
+        hits.append((item_id, cosine, cosine * factor if cosine > 0 else cosine / factor))
+    return sorted(hits, key=lambda hit: (-hit[2], hit[0]))[: request.get("maxRecommendations", 5)]
+
+
+filters = st.sampled_from(["category:a", "NOT category:b", "price > 5 AND category:c", "stock < 3 OR on_sale:true"])
+requests = st.fixed_dictionaries(
+    {"objectID": st.integers(0, 39).map(lambda number: f"i{number}")},
+    optional={
+        "maxRecommendations": st.sampled_from([1, 3, 10, 200]),
+        "threshold": st.sampled_from([0, 20, 60]),
+        "outOfStock": st.booleans(),
+        "queryParameters": st.fixed_dictionaries({}, optional={"filters": filters}),
+    },
+)
+
+
+@given(st.integers(0, 3), st.lists(requests, min_size=1, max_size=6))
+@settings(max_examples=60)
+def test_random_requests_agree_with_brute_force(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, bodies: list[dict[str, Any]]
+) -> None:
+    """Same items, same order, same scores as a plain evaluation; answered together or alone, byte for byte."""
+    catalog = drawn(tmp_path_factory, seed)
+
+    together = catalog.ask(*bodies)
+
+    for body, result in zip(bodies, together, strict=True):
+        hits = orjson.loads(result.body)["hits"]
+        wanted = expected(catalog, body)
+        assert [hit["objectID"] for hit in hits] == [item_id for item_id, _, _ in wanted]
+        for hit, (_, cosine, adjusted) in zip(hits, wanted, strict=True):
+            assert hit["_score"] == pytest.approx(100 * max(0.0, cosine), abs=0.02)
+            assert hit["_rankScore"] == pytest.approx(100 * max(0.0, adjusted), abs=0.02)
+        assert catalog.ask(body)[0].body == result.body
+
+
+def drawn(folders: pytest.TempPathFactory, seed: int) -> Catalog:
+    """A catalog of forty items, some with two images, some without, on sale, low, sold out."""
+    numbers = random.Random(seed)
+    vectors = np.random.default_rng(seed).standard_normal((80, D))
+    catalog = Catalog(folders.mktemp("drawn"), shards=1 + seed)
+    for number in range(40):
+        images = vectors[2 * number : 2 * number + (2 if number % 5 == 1 else 1)]
+        catalog.put(
+            f"i{number}",
+            images.tolist(),
+            facts=Facts(sale=number % 3 == 0, discount=0.1),
+            quantity=numbers.choice([None, 0, 2, 50]),
+            category=numbers.choice("abc"),
+            price=numbers.randrange(10),
+        )
+    catalog.use_mean(vectors.mean(axis=0).astype(np.float32) if seed % 2 else None)
+    return catalog
