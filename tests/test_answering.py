@@ -259,7 +259,7 @@ def test_why_a_known_item_has_no_vector(fan: Catalog) -> None:
 
 def test_a_bad_entry_fails_alone(fan: Catalog) -> None:
     """In its place, the others untouched."""
-    bodies = [{"objectID": "s"}, {"objectID": "nobody"}, {"objectID": 5}, {"objectID": "e"}]
+    bodies: list[dict[str, Any]] = [{"objectID": "s"}, {"objectID": "nobody"}, {"objectID": 5}, {"objectID": "e"}]
 
     results = fan.ask(*bodies)
 
