@@ -143,7 +143,7 @@ class Several:
             self._live -= place.stop - place.start
 
     def _rebuild(self, capacity: int) -> None:
-        old_owners, old_codes, old_numbers = self._owners, self._codes, self._numbers
+        old_codes, old_numbers = self._codes, self._numbers
         capacity = max(capacity, 16)
         self._owners = np.zeros(capacity, np.int32)
         self._codes = np.full(capacity, NO_CODE, np.int32)

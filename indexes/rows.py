@@ -37,6 +37,21 @@ class Part(Protocol):
     def use_mean(self, mean: NDArray[np.float32] | None) -> None: ...
 
 
+class Scratch:
+    """Memory that a search writes its scores into: asked anew each time, the system would clear every page of it."""
+
+    def __init__(self) -> None:
+        self._floats = np.empty(0, np.float32)
+        self._flags = np.empty(0, np.bool_)
+
+    def of(self, lines: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """float32 and bool, each [lines, width], with anything in them; good until the next call."""
+        size = lines * width
+        if size > len(self._floats):
+            self._floats, self._flags = np.empty(size, np.float32), np.empty(size, np.bool_)
+        return self._floats[:size].reshape(lines, width), self._flags[:size].reshape(lines, width)
+
+
 class Captured(NamedTuple):
     """The rows that were alive in a part at one moment, by position."""
 
@@ -56,6 +71,7 @@ class Rows:
         self.delta = Delta(dimension)
         self.parts: dict[int, Part] = {DELTA: self.delta}
         self.mean: NDArray[np.float32] | None = None
+        self.scratch = Scratch()
         self.slot = np.zeros(1024, np.int8)
         self.position = np.zeros(1024, np.int32)
         self._size = 0

@@ -135,6 +135,7 @@ class _Run:
             for number, field in enumerate(fields)
             for slot, part in field.rows.parts.items()
         ]
+        self.scratch = fields[0].rows.scratch
         self.slack = queries.shape[1] * 2.0**-23 + 1e-9
         groups: dict[tuple[int, ...], int] = {}
         self.group_of = np.zeros(len(queries), np.intp)
@@ -196,7 +197,7 @@ class _Run:
         lines = line_of[self.group_of[numbers]]
         mine, lines = numbers[lines >= 0], lines[lines >= 0]
         queries = self.queries if len(mine) == len(self.queries) else self.queries[mine]
-        scores = np.empty((len(mine), width), np.float32)
+        scores, reached = self.scratch.of(len(mine), width)
         for delta, start in zip(deltas, bounds.tolist(), strict=False):
             np.matmul(queries, delta.centred[: delta.width].T, out=scores[:, start : start + delta.width])
         scores *= weights if len(scans) == 1 else weights[lines]
@@ -209,7 +210,8 @@ class _Run:
         slack = 2 * self.slack * weights.max(axis=1)[lines]
         # Rows that do not match score 0, and negative scores are not adjusted yet: a bound above both ends the search.
         rich = bound > slack
-        hits = np.flatnonzero(scores >= np.where(rich, bound - slack, np.inf)[:, None])
+        np.greater_equal(scores, np.where(rich, bound - slack, np.inf)[:, None], out=reached)
+        hits = np.flatnonzero(reached)
         asker, column = np.divmod(hits, width)
         which = np.searchsorted(bounds, column, side="right") - 1
         found = [_Found(mine[asker], np.array(sources)[which], column - bounds[which], weights[lines[asker], column])]
