@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from models.change_events import CatalogChange
-from models.record import AttributeNames, Record, RecordLimits, canonical, parse_record
+from models.record import AttributeNames, Record, RecordLimits, parse_record
 from models.stock import Flags, Level, alerts, flags, next_turn_ms
 from models.truth_messages import (
     Facts,
@@ -114,7 +114,7 @@ class Tracker:
         self.schedule_turn(change.item_id, state, now_ms)
 
     def _keep_record(self, state: ItemState, record: Record, at_ms: int) -> None:
-        known, body = state.record, canonical(record.attributes)
+        known, body = state.record, record.canonical
         names = tuple(image_name(link) for link in record.images)
         if known and bytes(known.record) == body and known.images == names and known.facts == record.facts:
             return

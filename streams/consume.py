@@ -91,8 +91,8 @@ class BatchConsumer(mode.Service):
         await self.prepare()
         self.consumer.subscribe(self.topics, listener=_Listener(self))
         while not self.should_stop:
-            generation = self.generation
             batches = await self.consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)
+            generation = self.generation  # a rebalance may come in while the lock is waited for, and drop these
             async with self.batch_lock:
                 if batches and generation == self.generation:
                     self._done.update(await self.process(batches))

@@ -15,11 +15,13 @@ from faust.web import Response, View
 
 from streams.metrics import Metrics
 
-SILENCE_S_MAX = 5.0
-
 
 class Stage(Protocol):
     """What a stage tells of itself."""
+
+    @property
+    def started(self) -> bool:
+        """Whether it runs, so that it can be asked the rest."""
 
     def waiting_for(self) -> str | None:
         """Why the stage is not ready, in words; None when it is."""
@@ -54,12 +56,14 @@ class Health:
             "up_s": round(time.time() - self.started, 1),
             "ready": not self.reasons(),
             "waiting_for": self.reasons(),
-            "stages": {name: stage.status() for name, stage in self.stages.items()},
+            "stages": {name: stage.status() for name, stage in self.stages.items() if stage.started},
         }
 
     def reasons(self) -> dict[str, str]:
         """Why the worker is not ready, by stage."""
-        found = {name: stage.waiting_for() for name, stage in self.stages.items()}
+        found = {
+            name: stage.waiting_for() if stage.started else "it is starting" for name, stage in self.stages.items()
+        }
         return {name: reason for name, reason in found.items() if reason}
 
     def _ready(self, view: View) -> Response:
@@ -70,7 +74,8 @@ class Health:
 
     def _metrics(self, view: View) -> Response:
         for stage in self.stages.values():
-            stage.measure()
+            if stage.started:
+                stage.measure()
         self.metrics.ready.set(not self.reasons())
         return view.bytes(self.metrics.text(), content_type="text/plain")
 
