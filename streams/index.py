@@ -10,7 +10,7 @@ import asyncio
 import fcntl
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 import mode
@@ -66,7 +66,7 @@ class Index(mode.Service):
         self.dimension = embedder.dimension
         self.cluster = cluster
         self.retention_ms = retention_ms
-        self.shards: dict[int, Shard] = {}
+        self.shards: Mapping[int, Shard] = {}
         self.mean: NDArray[np.float32] | None = None
         self.mean_version = 0
         self.loaded = False
@@ -82,9 +82,8 @@ class Index(mode.Service):
         await self.reader.connect()
         self.async_exit_stack.push_async_callback(self.reader.stop)
         offsets: dict[TopicPartition, int] = {}
-        for number in self.numbers:
-            shard = await asyncio.to_thread(self._open, number)
-            self.shards[number] = shard
+        self.shards = {number: await asyncio.to_thread(self._open, number) for number in self.numbers}
+        for number, shard in self.shards.items():
             offsets |= {self._place(name, number): offset for name, offset in shard.next_offsets.items()}
         self.reader.start(offsets)
 

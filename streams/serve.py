@@ -12,12 +12,14 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from aiokafka import TopicPartition
 
-from indexes.answering import AnswerSettings, answer_requests
+from indexes.answering import answer_requests
+from indexes.results import AnswerSettings
+from indexes.shard import Shard
 from models.answer import Result
 from models.errors import BadEvent, KindredError, Unavailable
 from models.request import Batch, Request, RequestLimits, parse_requests
@@ -28,7 +30,6 @@ from streams.consume import BatchConsumer, Batches
 from streams.dead_letters import header
 from streams.image_vectors import ImageVectors
 from streams.in_flight import InFlight
-from streams.index import Index
 from streams.metrics import Metrics
 from streams.replies import Address, Replies, Reply
 from streams.rule_reader import RuleReader
@@ -55,6 +56,18 @@ class _Asked:
         return [each.link for entry in self.batch.entries if isinstance(entry, Request) for each in entry.images]
 
 
+class LoadedShards(Protocol):
+    """What answers are made from: the shards of this worker, as the index stage keeps them."""
+
+    shards: Mapping[int, Shard]
+    mean: Vectors | None
+    dimension: int
+    loaded: bool
+
+    def lags_ms(self, now_ms: int) -> dict[str, int]:
+        """By truth, how old what was read last is while more waits."""
+
+
 class Serve(BatchConsumer):
     """Answers requests from the shards of this worker."""
 
@@ -64,7 +77,7 @@ class Serve(BatchConsumer):
         settings: Settings,
         metrics: Metrics,
         clock_ms: Callable[[], int],
-        index: Index,
+        index: LoadedShards,
         vectors: ImageVectors,
     ) -> None:
         self._requests_topic = settings.topic_prefix + topics.SIMILAR_REQUESTS

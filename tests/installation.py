@@ -236,6 +236,10 @@ class Shop:
     async def dead_letters(self) -> list[tuple[bytes | None, bytes | None, dict[str, str]]]:
         """Key, value and Kindred's headers of each dead letter."""
         return [
-            (record.key, record.value, {name: value.decode() for name, value in record.headers if name.startswith("kindred_")})
+            (
+                record.key,
+                record.value,
+                {name: value.decode() for name, value in record.headers if name.startswith("kindred_")},
+            )
             for record in await self.read(topics.DEAD_LETTERS)
         ]

@@ -62,7 +62,9 @@ async def recommendable(shop: Shop, suite: str, count: int) -> None:
     """Wait until all items of a test can be recommended."""
 
     async def complete() -> bool:
-        batch = {"requests": [{"objectID": f"{suite}-0", **only(suite), "maxRecommendations": 1000, "outOfStock": True}]}
+        batch = {
+            "requests": [{"objectID": f"{suite}-0", **only(suite), "maxRecommendations": 1000, "outOfStock": True}]
+        }
         return (await shop.client.ask(batch, timeout_s=10))["results"][0].get("nbHits", 0) >= count - 1
 
     await wait_until(complete, 60, f"{count} items of {suite}")
