@@ -112,6 +112,7 @@ class KindredWorker(Worker):
 async def prepare(settings: Settings, connection: Connection) -> tuple[str, int]:
     """Wait for the broker, create or check the topics; the cluster's id and the truths' delete.retention in ms."""
     cluster = await cluster_id(connection)
+    connection = connection.on(cluster)
     created = await topics.ensure_topics(connection, topics.topic_table(settings), settings.replication)
     for name in created:
         log.info("created the topic %s", name)
