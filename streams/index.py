@@ -34,7 +34,9 @@ from streams.truths import TruthReader
 log = logging.getLogger(__name__)
 
 RECORDS_MAX = 500
-TEND_INTERVAL_S = 0.2
+TEND_INTERVAL_S = 0.5
+CHECKPOINT_UNCHANGED_S = 3_600.0
+"""A shard that nothing changes is written this often, so that its checkpoint stays young enough to be trusted."""
 SILENCE_S_MAX = 5.0
 
 
@@ -70,6 +72,8 @@ class Index(mode.Service):
         self.mean: NDArray[np.float32] | None = None
         self.mean_version = 0
         self.loaded = False
+        self._written: dict[int, tuple[float, dict[str, int]]] = {}
+        """By shard, when its last checkpoint was written (monotonic seconds) and up to which offsets."""
         self._read_ms: dict[TopicPartition, int] = {}
         self._lock_file: IO[str] | None = None
         self._started_s = time.monotonic()
@@ -140,6 +144,37 @@ class Index(mode.Service):
                 items = sum(shard.items for shard in self.shards.values())
                 log.info("index: loaded %d items in %.1f s", items, time.monotonic() - self._started_s)
 
+    @mode.Service.task
+    async def tend(self) -> None:
+        """Seal, merge and write checkpoints, all of it beside the answers."""
+        while not self.should_stop:
+            await self.sleep(TEND_INTERVAL_S)
+            for number, shard in self.shards.items():
+                changed = shard.tend(self.clock_ms())
+                self._note_caught_up(number, shard)
+                if changed or self._checkpoint_due(number, shard):
+                    await self._checkpoint(number, shard)
+
+    def _note_caught_up(self, number: int, shard: Shard) -> None:
+        """When a partition's end was last seen with nothing left to read, the shard held all that was there then."""
+        places = [self._place(name, number) for name in topics.TRUTHS]
+        answered = [self.reader.consumer.last_poll_timestamp(place) for place in places]
+        if self.loaded and all(answered) and not any(self.reader.lag(place) for place in places):
+            shard.caught_up(min(answered))
+
+    def _checkpoint_due(self, number: int, shard: Shard) -> bool:
+        at_s, offsets = self._written.get(number, (self._started_s, {}))
+        age_s = time.monotonic() - at_s
+        if not self.loaded or age_s < self.settings.checkpoint_interval_s:
+            return False
+        return offsets != shard.next_offsets or age_s > CHECKPOINT_UNCHANGED_S
+
+    async def _checkpoint(self, number: int, shard: Shard) -> None:
+        checkpoint, offsets = shard.capture(), dict(shard.next_offsets)
+        await asyncio.to_thread(checkpoint.write)
+        self._written[number] = (time.monotonic(), offsets)
+        self.metrics.checkpoints.labels(number).inc()
+
     def _apply(self, tp: TopicPartition, messages: Sequence[Any]) -> None:
         name = tp.topic.removeprefix(self.settings.topic_prefix)
         changes = [(message.key.decode("utf-8", "replace"), message.value) for message in messages if message.key]
@@ -202,4 +237,9 @@ class Index(mode.Service):
             self.metrics.lag.labels("index", name).set(self.lag(name))
         for number, shard in self.shards.items():
             statistics = shard.statistics()
-            self.metrics.shard_items.labels(number).set(statistics["items"])
+            self.metrics.shard_items.labels(number).set(statistics["items_searchable"])
+            self.metrics.shard_rows.labels(number, "delta").set(statistics["delta_rows"])
+            self.metrics.shard_rows.labels(number, "segments").set(statistics["segment_rows"])
+            self.metrics.shard_rows.labels(number, "tombstones").set(statistics["tombstones"])
+            for name in ("seals", "merges", "seal_failures"):
+                self.metrics.seals.labels(number, name).set(statistics[name])

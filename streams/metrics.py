@@ -73,7 +73,12 @@ class Metrics:
         )
         self.shard_items = Gauge("kindred_shard_items", "Items that can be recommended.", ["shard"], registry=registry)
         self.shard_rows = Gauge("kindred_shard_rows", "Vectors by place.", ["shard", "place"], registry=registry)
-        self.seals = Counter("kindred_seals", "Segments sealed or merged.", ["shard"], registry=registry)
+        self.seals = Gauge(
+            "kindred_shard_seals",
+            "Segments since the start by what became of them: seals, merges, seal_failures; the last should stay 0.",
+            ["shard", "kind"],
+            registry=registry,
+        )
         self.checkpoints = Counter("kindred_checkpoints", "Checkpoints written.", ["shard"], registry=registry)
         self.rules = Gauge("kindred_rules", "Rules in force.", registry=registry)
         self.ready = Gauge("kindred_ready", "1 when the worker answers from complete shards.", registry=registry)
