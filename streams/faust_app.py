@@ -46,6 +46,7 @@ def make_app(settings: Settings, connection: Connection) -> faust.App:
         topic_disable_leader=True,
         stream_wait_empty=False,  # otherwise a stop waits for ever while an event is not acknowledged
         broker_session_timeout=session_s,
+        broker_request_timeout=max(90.0, session_s + 30.0),  # Faust refuses one that is shorter than the session
         broker_heartbeat_interval=min(settings.heartbeat_s, session_s / 4),
         broker_max_poll_records=500,
         consumer_max_fetch_size=REQUEST_BYTES_MAX,
