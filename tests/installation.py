@@ -223,6 +223,14 @@ class Shop:
         finally:
             await consumer.stop()
 
+    async def ends(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where partitions end now: the offset of the next message."""
+        consumer = await self.connection.started(lambda: self.connection.consumer(), "reader")
+        try:
+            return dict(await consumer.end_offsets(list(places)))
+        finally:
+            await consumer.stop()
+
     async def last(self, name: str) -> dict[str, bytes]:
         """The last value of each key of a topic; deleted keys are absent."""
         state = {(record.key or b"").decode(): record.value for record in await self.read(name)}
