@@ -26,6 +26,8 @@ from models.stock import DERIVED, flags, next_turn_ms
 from models.truth_messages import Facts
 
 CAPACITY_MIN = 1024
+HEAP_SLACK = 1000
+"""Outdated entries that the heap of due times may hold, beside as many as it has valid ones."""
 COLUMNS_MAX = 200
 """Columns kept; the one that was asked for longest ago goes first, so that odd filters cannot fill the memory."""
 
@@ -133,6 +135,9 @@ class Columns:
         elif self._due.get(ordinal) != due_ms:
             self._due[ordinal] = due_ms
             heapq.heappush(self._heap, (due_ms, ordinal))
+            if len(self._heap) > 2 * len(self._due) + HEAP_SLACK:  # of sales whose ends were moved again and again
+                self._heap = [(due_ms, ordinal) for ordinal, due_ms in self._due.items()]
+                heapq.heapify(self._heap)
 
     # Filters
 

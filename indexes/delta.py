@@ -19,6 +19,8 @@ from models.vectors import centre, unit
 BLOCK = 16
 """Positions are handed out to whole blocks, so that a scan can take the best of each block first."""
 CAPACITY_MIN = 1024
+NAMES = ("centred", "raw_rows", "owner", "image", "shown", "row", "serial")
+"""The arrays by position."""
 
 Positions = NDArray[np.int32]
 
@@ -118,16 +120,13 @@ class Delta:
         """Free many positions at once and close the gaps.  Rows that stay get new positions: see `row`."""
         self.row[positions] = -1
         keep = np.flatnonzero(self.row[: self.size] >= 0)
-        serial = self._serial
-        raw, row, owner = self.raw_rows[keep], self.row[keep], self.owner[keep]
-        image, kept_serial = self.image[keep], self.serial[keep]
+        self.settle()
+        kept = {name: getattr(self, name)[keep] for name in NAMES}
         self._allocate(self.raw_rows.shape[1], max(CAPACITY_MIN, len(keep) * 2))
-        self.size = self.live = 0
+        self.size = self.live = len(keep)
         self._free.clear()
-        self._unsettled.clear()
-        self.append_many(raw, row, owner, image)
-        self.serial[: self.size] = kept_serial
-        self._serial = serial
+        for name in NAMES:
+            getattr(self, name)[: self.size] = kept[name]
 
     def reopen(self, raw: NDArray[np.float16]) -> None:
         """Start with the vectors float16[N, D] of a snapshot; a position lives once it is claimed."""
@@ -170,7 +169,7 @@ class Delta:
 
     def _grow(self, capacity: int) -> None:
         capacity = -(-capacity // BLOCK) * BLOCK
-        for name in ("centred", "raw_rows", "owner", "image", "shown", "row", "serial"):
+        for name in NAMES:
             old = getattr(self, name)
             new = np.zeros((capacity, *old.shape[1:]), old.dtype)
             if name in ("image", "row"):

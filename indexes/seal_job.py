@@ -22,7 +22,6 @@ from indexes.rows import DELTA, Captured
 from indexes.sealing import JOB_FILE, Job, Source
 from indexes.segment import VECTORS_FILE, Segment, remove_segment
 from indexes.shard_settings import ShardSettings
-from models.errors import CorruptIndex
 from models.vectors import pack_mean
 
 PACKAGES = Path(__file__).resolve().parent.parent
@@ -91,8 +90,8 @@ class SealJob:
             self._build(job_folder)
             if self.failure is None:
                 self.segment = Segment.open(self._folder, self.name, self._settings)
-        except (OSError, CorruptIndex) as error:
-            self.failure = str(error)
+        except Exception as error:  # whatever it is, the shard goes on with what it has and tells it
+            self.failure = f"{type(error).__name__}: {error}"
         if self.segment is None:
             remove_segment(self._folder, self.name)
         shutil.rmtree(job_folder, ignore_errors=True)

@@ -178,10 +178,10 @@ class _Run:
             if scanned:
                 scans.append((group, scanned))
         if scans:
-            found += self._scan(numbers, scans, wanted)
+            found.append(self._scan(numbers, scans, wanted))
         return _joined(found)
 
-    def _scan(self, numbers: Ints, scans: list[tuple[int, list[tuple[int, Floats]]]], wanted: int) -> list[_Found]:
+    def _scan(self, numbers: Ints, scans: list[tuple[int, list[tuple[int, Floats]]]], wanted: int) -> _Found:
         """Multiply all queries of some groups by all rows of some deltas."""
         sources = sorted({number for _, scanned in scans for number, _ in scanned})
         deltas = [self.fields[self.sources[number].field].rows.delta for number in sources]
@@ -197,29 +197,12 @@ class _Run:
         lines = line_of[self.group_of[numbers]]
         mine, lines = numbers[lines >= 0], lines[lines >= 0]
         queries = self.queries if len(mine) == len(self.queries) else self.queries[mine]
-        scores, reached = self.scratch.of(len(mine), width)
+        scores = self.scratch.scores(len(mine), width)
         for delta, start in zip(deltas, bounds.tolist(), strict=False):
             np.matmul(queries, delta.centred[: delta.width].T, out=scores[:, start : start + delta.width])
-        scores *= weights if len(scans) == 1 else weights[lines]
-
-        block = BLOCK
-        while width // block < 4 * wanted and block > 1:
-            block //= 2
-        best = scores.reshape(len(mine), block, width // block).max(axis=1) if block > 1 else scores
-        bound = np.partition(best, -wanted, axis=1)[:, -wanted]
-        slack = 2 * self.slack * weights.max(axis=1)[lines]
-        # Rows that do not match score 0, and negative scores are not adjusted yet: a bound above both ends the search.
-        rich = bound > slack
-        np.greater_equal(scores, np.where(rich, bound - slack, np.inf)[:, None], out=reached)
-        hits = np.flatnonzero(reached)
-        asker, column = np.divmod(hits, width)
+        asker, column = self._select(scores, weights, lines, wanted)
         which = np.searchsorted(bounds, column, side="right") - 1
-        found = [_Found(mine[asker], np.array(sources)[which], column - bounds[which], weights[lines[asker], column])]
-        for poor in np.flatnonzero(~rich).tolist():
-            scanned = scans[lines[poor]][1]
-            gathered = [(number, at := np.flatnonzero(by_position), by_position[at]) for number, by_position in scanned]
-            found += self._gather(gathered, mine[poor : poor + 1], wanted)
-        return found
+        return _Found(mine[asker], np.array(sources)[which], column - bounds[which], weights[lines[asker], column])
 
     def _gather(self, gathered: list[tuple[int, Ints, Floats]], mine: Ints, wanted: int) -> list[_Found]:
         """Copy matching rows together and score them exactly, some ten thousand at a time."""
@@ -234,13 +217,42 @@ class _Run:
                 column = np.tile(np.arange(len(position)), len(mine))
             else:
                 rows = [self.sources[number].part.fetch(positions) for number, positions, _ in chunk]
-                scores = queries @ (rows[0] if len(rows) == 1 else np.concatenate(rows)).T
-                scores = adjusted(scores, weight)
-                bound = np.partition(scores, -wanted, axis=1)[:, -wanted, None]
-                slack = 2 * self.slack * max(weight.max(), 1 / weight.min())
-                line, column = np.nonzero(scores >= bound - slack)
+                scores = self.scratch.scores(len(mine), len(position))
+                np.matmul(queries, (rows[0] if len(rows) == 1 else np.concatenate(rows)).T, out=scores)
+                line, column = self._select(scores, weight[None], np.zeros(len(mine), np.intp), wanted)
             found.append(_Found(mine[line], source[column], position[column], weight[column]))
         return found
+
+    def _select(self, scores: Floats, weights: Floats, lines: Ints, wanted: int) -> tuple[Ints, Ints]:
+        """Which query and row: all rows that may be among the best `wanted` of a query.
+
+        `scores` float32[B, M] similarities, `weights` float32[G, M], `lines` int[B] the line of weights of each query.
+        """
+        width = scores.shape[1]
+        weighted, reached = self.scratch.weighted(*scores.shape)
+        np.multiply(scores, weights[0] if len(weights) == 1 else weights[lines], out=weighted)
+        block = BLOCK
+        while width // block < 4 * wanted and block > 1:
+            block //= 2
+        across = width // block
+        best = weighted[:, : across * block].reshape(len(scores), block, across).max(axis=1)
+        last = min(wanted, across)
+        bound = np.partition(best, -last, axis=1)[:, -last]
+        slack = 2 * self.slack * weights.max(axis=1)[lines]
+        # Rows that do not match have 0, and negative similarities are not adjusted right: a bound above both is needed.
+        rich = bound > slack
+        np.greater_equal(weighted, np.where(rich, bound - slack, np.float32(np.inf))[:, None], out=reached)
+        for poor in np.flatnonzero(~rich).tolist():
+            weight = weights[lines[poor]]
+            matching = np.flatnonzero(weight)
+            if len(matching) > wanted:
+                weight = weight[matching]
+                right = adjusted(scores[poor, matching], weight)
+                least = np.partition(right, -wanted)[-wanted]
+                matching = matching[right >= least - 2 * self.slack * max(weight.max(), 1 / weight.min())]
+            reached[poor, matching] = True
+        asker, column = np.divmod(np.flatnonzero(reached), width)
+        return asker, column
 
     def _segment(
         self,
@@ -258,7 +270,7 @@ class _Run:
             weights.matching = weights.items(field.items)
         rows = source.part.live
         matching = -(-weights.matching * rows // max(field.items, 1))
-        way = segment_way(matching, rows, wanted, field.settings)
+        way = segment_way(matching, rows, wanted, len(mine), field.settings)
         left = mine
         if way is Way.TREES:
             asked = trees_count(matching, source.part.size, wanted, field.settings, uneven=weights.uneven)

@@ -28,6 +28,8 @@ from models.errors import CorruptIndex
 FORMAT = 1
 METRIC: Final = "angular"
 TREES_FILE, VECTORS_FILE, SIDECAR_FILE = ".ann", ".f16", ".json"
+LENGTH_TOLERANCE = 0.01
+"""A unit vector in float16 is within 5e-4 of length 1; what is further off was not made by our embedder."""
 _LENGTH_MIN = 1e-6
 
 Index = NDArray[np.int32] | NDArray[np.intp]
@@ -70,9 +72,10 @@ def write_segment(
     count, dimension = vectors.shape
     if count == 0 or count != len(item_ids):
         raise ValueError(f"expected as many item ids as vectors and at least one, got {len(item_ids)} and {count}")
+    lengths = np.linalg.norm(vectors.astype(np.float32), axis=1)
+    if not (abs(lengths - 1) <= LENGTH_TOLERANCE).all():  # also false where one is not finite
+        raise ValueError(f"expected vectors of length 1, got lengths from {lengths.min()} to {lengths.max()}")
     centred = centred_rows(vectors, mean)
-    if not np.isfinite(centred).all():
-        raise ValueError("expected finite vectors")
     index = AnnoyIndex(dimension, METRIC)
     index.set_seed(seed)
     for position, vector in enumerate(centred):
@@ -206,7 +209,7 @@ class Segment:
         """Positions of about the nearest `count` rows, dead ones included, to a query centred by the mean of today."""
         if self._mean is not self._built_mean:
             query = recentred(query, self._mean, self._built_mean)
-        search_k = max(self._search_k, count)
+        search_k = max(self._search_k, count * self.sidecar.trees)
         return np.array(self._trees.get_nns_by_vector(query, count, search_k=search_k), np.intp)
 
 

@@ -89,7 +89,7 @@ class MeanFit:
         return mean, self.count
 
     def adopt(self, mean: NDArray[np.float32], count: int) -> None:
-        """This mean float32[D] of so many vectors is in force, whoever fitted it; `due` compares with it from now on."""
+        """This mean float32[D] of so many vectors is in force, whoever fitted it: `due` compares with it."""
         if mean.shape != (self.dimension,):
             raise ValueError(f"expected a mean of {self.dimension} numbers, got shape {mean.shape}")
         self._fitted, self._fitted_count = mean, max(count, 1)

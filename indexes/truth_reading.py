@@ -11,14 +11,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from indexes.segment import LENGTH_TOLERANCE
 from indexes.stored import StoredRecord
 from models.errors import BadEvent, KindredError
 from models.stock import Level
 from models.truth_messages import ImageEmbedding, read_item_embedding, read_item_record, read_item_stock
 from models.vectors import unpack_half
-
-LENGTH_TOLERANCE = 0.01
-"""A unit vector in float16 is within 5e-4 of length 1; what is further off was not made by our embedder."""
 
 
 class OtherModel(KindredError):

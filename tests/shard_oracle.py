@@ -188,9 +188,8 @@ class Pair:
     def check(self, count: int = 10, batch: int = 6) -> None:
         """The shard finds what brute force finds: unfiltered, filtered, boosted, a whole batch at once."""
         shard, oracle = self.shard, self.oracle
-        queries = self.rng.normal(size=(batch, DIMENSION))
-        queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-        queries = queries.astype(np.float32)
+        directions = self.rng.normal(size=(batch, DIMENSION))
+        queries = (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
         columns = shard.columns
         masks = [None, columns.in_stock, columns.in_stock, np.zeros(shard.capacity, np.bool_), None, None]
         some = self.rng.random(shard.capacity) < 0.2

@@ -546,7 +546,7 @@ def test_changes_while_sealing_are_not_lost(tmp_path: Path) -> None:
     pair.add_items(0, 80)
     assert pair.shard.tend(pair.now_ms) is False
     assert pair.shard.sealing
-    for number in range(0, 30):
+    for number in range(30):
         pair.tell(EMBEDDINGS, (f"i{number}", None))  # frees positions and row ids ...
     pair.add_items(500, 530)  # ... which these take
     pair.tell(EMBEDDINGS, ("i40", embedding_message({"i40-0.jpg": VECTORS[0]}, 2)))
@@ -562,13 +562,14 @@ def test_changes_while_sealing_are_not_lost(tmp_path: Path) -> None:
 
 
 def test_a_killed_sealing_process_costs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """After `kill -9` of the sealing process every row is still there, nothing is left behind, and it is tried again."""
+    """After `kill -9` of the sealing process every row is there, nothing is left behind, and it is tried again."""
     pair = Pair(tmp_path)
     pair.add_items(0, 80)
     pair.shard.tend(pair.now_ms)
     job = pair.shard._upkeep.job
     assert job is not None
     process_id = wait_until_sync(lambda: job.process_id, 60, "the sealing process")
+    assert process_id is not None
     os.kill(process_id, signal.SIGKILL)
     wait_until_sync(lambda: pair.shard.tend(pair.now_ms) or not pair.shard.sealing, 60, "the end of the job")
 
@@ -825,7 +826,7 @@ def test_a_checkpoint_before_the_end_was_read_is_not_trusted(tmp_path: Path) -> 
         shard.apply(truth, log, len(log), NOW_MS)
     shard.close()
     shard = pair.open()
-    assert shard.next_offsets == {truth: 10 for truth in (RECORDS, STOCKS, EMBEDDINGS)}
+    assert shard.next_offsets == dict.fromkeys((RECORDS, STOCKS, EMBEDDINGS), 10)
     shard.close()
 
 

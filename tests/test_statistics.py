@@ -43,7 +43,7 @@ def test_the_mean_is_that_of_the_items_that_are_there(steps: list[tuple[str, int
     if left:
         exact = [float(sum(map(Fraction, column)) / len(left)) for column in zip(*left, strict=True)]
         mean, count = fit.fit()
-        assert (len(left), np.float32(exact).tolist()) == (count, mean.tolist())
+        assert (len(left), np.array(exact, np.float32).tolist()) == (count, mean.tolist())
 
 
 @given(st.permutations(range(60)))
