@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -22,6 +22,7 @@ BATCH_BYTES = 800_000
 """Of the messages of one produced batch, below `connection.BATCH_BYTES_MAX`."""
 
 Headers = Sequence[tuple[str, bytes]]
+Delivered = Callable[[str, int, int, int], None]
 
 
 class Message(NamedTuple):
@@ -36,8 +37,10 @@ class Message(NamedTuple):
 class Outbox:
     """Collects messages by topic and partition and delivers them in rounds."""
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+    def __init__(self, producer: AIOKafkaProducer, delivered: Delivered | None = None) -> None:
+        """`delivered` is told of every batch: topic, partition, offset of its first message, number of messages."""
         self.producer = producer
+        self.delivered = delivered
         self._waiting: dict[tuple[str, int], list[Message]] = defaultdict(list)
 
     def __len__(self) -> int:
@@ -63,7 +66,10 @@ class Outbox:
         delay_s = 0.1
         while True:
             try:
-                return await self._send(topic, partition, messages)
+                base_offset = await self._send(topic, partition, messages)
+                if self.delivered:
+                    self.delivered(topic, partition, base_offset, len(messages))
+                return
             except KafkaError as error:
                 if not (error.retriable or isinstance(error, (KafkaTimeoutError, KafkaConnectionError))):
                     raise
@@ -71,7 +77,8 @@ class Outbox:
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, 2.0)
 
-    async def _send(self, topic: str, partition: int, messages: Sequence[Message]) -> None:
+    async def _send(self, topic: str, partition: int, messages: Sequence[Message]) -> int:
+        """Offset of the first message."""
         batch = self.producer.create_batch()
         for message in messages:
             batch.append(
@@ -81,7 +88,8 @@ class Outbox:
                 headers=list(message.headers),
             )
         batch.close()
-        await (await self.producer.send_batch(batch, topic, partition=partition))
+        metadata = await (await self.producer.send_batch(batch, topic, partition=partition))
+        return int(metadata.offset)
 
     def _batch(self, messages: Sequence[Message]) -> tuple[Sequence[Message], int]:
         """The messages that go into one produced batch; a very large one goes alone."""

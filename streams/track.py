@@ -27,6 +27,7 @@ from streams import topics
 from streams.connection import Connection
 from streams.consume import BatchConsumer, Batches
 from streams.dead_letters import DeadLetterLimit, dead_letter
+from streams.foreign_writes import ForeignWrites
 from streams.metrics import Metrics
 from streams.origin import Origin, forwarded, origin_of
 from streams.outbox import Message, Outbox
@@ -37,7 +38,9 @@ from streams.truths import TruthReader
 log = logging.getLogger(__name__)
 
 RECORDS_MAX = 500
-"""Of a poll: more keeps requests waiting that share the loop."""
+"""Of a poll where requests are answered in the same loop: more keeps them waiting."""
+RECORDS_ALONE_MAX = 2_000
+"""Of a poll otherwise: larger rounds cost less an event."""
 ADVANCE_INTERVAL_S = 0.1
 KIND = "kindred_kind"
 """Header of `item-changes` that says which reader understands the event."""
@@ -53,11 +56,15 @@ class Track(BatchConsumer):
         metrics: Metrics,
         writer: str,
         clock_ms: Callable[[], int],
+        alone: bool = False,
     ) -> None:
+        """`alone`: nothing that has to be quick shares the loop."""
         prefix = settings.topic_prefix
         read = (topics.CATALOG_CHANGES, topics.STOCK_LEVELS, topics.ITEM_CHANGES)
         self.names = {name: prefix + name for name in read}
-        super().__init__(connection, prefix + "kindred-track", self.names.values(), RECORDS_MAX)
+        super().__init__(
+            connection, prefix + "kindred-track", self.names.values(), RECORDS_ALONE_MAX if alone else RECORDS_MAX
+        )
         self.settings = settings
         self.metrics = metrics
         self.writer = writer
@@ -71,11 +78,13 @@ class Track(BatchConsumer):
             attributes_max=settings.attributes_max,
         )
         self.truths: OwnedTruths | None = None
+        self.foreign: ForeignWrites | None = None
+        self._late = 0
 
     async def on_start(self) -> None:
         self.producer = await self.connection.started(self.connection.producer, "track")
         self.async_exit_stack.push_async_callback(self.producer.stop)
-        self.outbox = Outbox(self.producer)
+        self.outbox = Outbox(self.producer, self._delivered)
         self._alert_partitions = len(await self.producer.partitions_for(self._topic(topics.ITEM_ALERTS)))
         await super().on_start()
 
@@ -98,7 +107,7 @@ class Track(BatchConsumer):
                     dead += 1
                     self._set_aside(message, error)
                 except Exception as error:
-                    log.exception("an event at %s[%d]@%d could not be handled", *message[:3])
+                    log.exception("an event at %s[%d]@%d could not be handled", *tp, message.offset)
                     self._set_aside(message, error)
                     self.bug = error
                 done[tp] = message.offset + 1
@@ -108,6 +117,8 @@ class Track(BatchConsumer):
             self.metrics.events.labels("track", tp.topic).inc(len(messages))
         await self._deliver()
         self.limit.count(events, dead)
+        self.metrics.events_late.inc(self._late)
+        self._late = 0
         return done
 
     def _handler(self, tp: TopicPartition) -> Callable[[Any], None]:
@@ -115,18 +126,31 @@ class Track(BatchConsumer):
         at_home = len(self.consumer.partitions_for_topic(tp.topic) or ()) == self.settings.shards
         tracker = self.trackers.get(tp.partition) if at_home else None
         if tp.topic == self.names[topics.STOCK_LEVELS]:
-            return lambda message: self._stock(message, tracker, tp.partition)
+            return self._stock_handler(tracker, tp.partition)
         if tp.topic == self.names[topics.CATALOG_CHANGES]:
             return lambda message: self._catalog(message, tracker, tp.partition)
         return lambda message: self._forwarded(message, self.trackers[tp.partition])
 
-    def _stock(self, message: Any, tracker: Tracker | None, partition: int) -> None:
+    def _stock_handler(self, tracker: Tracker | None, partition: int) -> Callable[[Any], None]:
+        """A closure, since levels come by the hundred thousand: every name in it is a local one."""
+        if tracker is None:
+            return lambda message: self._forward_level(message)
+        items, keep_level, home = tracker.items, tracker.stock, self._home
+
+        def handle(message: Any) -> None:
+            change = read_stock_change(message.key, message.value, message.timestamp)
+            item_id = change.item_id
+            if item_id in items or home(item_id) == partition:
+                if not keep_level(item_id, change.level):
+                    self._late += 1
+            else:
+                self._forward(message, item_id, topics.STOCK_LEVELS)
+
+        return handle
+
+    def _forward_level(self, message: Any) -> None:
         change = read_stock_change(message.key, message.value, message.timestamp)
-        if tracker and (change.item_id in tracker.items or self._home(change.item_id) == partition):
-            if not tracker.stock(change.item_id, change.level):
-                self.metrics.events_late.inc()
-        else:
-            self._forward(message, change.item_id, topics.STOCK_LEVELS)
+        self._forward(message, change.item_id, topics.STOCK_LEVELS)
 
     def _catalog(self, message: Any, tracker: Tracker | None, partition: int) -> None:
         change = read_catalog_change(message.key, message.value)
@@ -141,7 +165,7 @@ class Track(BatchConsumer):
         if kind == topics.STOCK_LEVELS.encode():
             change = read_stock_change(origin.key, origin.value, origin.timestamp_ms)
             if not tracker.stock(change.item_id, change.level):
-                self.metrics.events_late.inc()
+                self._late += 1
         elif kind == topics.CATALOG_CHANGES.encode():
             tracker.catalog(read_catalog_change(origin.key, origin.value), origin.timestamp_ms, self.clock_ms())
         else:
@@ -226,7 +250,7 @@ class Track(BatchConsumer):
     # Ownership.
 
     def forget(self, partitions: frozenset[TopicPartition]) -> None:
-        self.trackers, self.truths = {}, None
+        self.trackers, self.truths, self.foreign = {}, None, None
 
     async def take_over(self, partitions: frozenset[TopicPartition], generation: int) -> None:
         """Recover the trackers of the item partitions that came, then read on what others write to them."""
@@ -257,17 +281,35 @@ class Track(BatchConsumer):
                     return
                 truths.finish(self._group_generation(), self.clock_ms())
                 self.truths, self.trackers = truths, truths.trackers
+                self.foreign = ForeignWrites(reader, (tp for tp in reader.partitions if self._is_ours(tp)))
                 await self._deliver_reasserted()
             ready.set()
-            while generation == self.generation and not self.should_stop:
-                batches = await reader.poll()
-                async with self.batch_lock:
-                    if batches and generation == self.generation:
-                        truths.follow(batches, self.clock_ms())
-                        await self._deliver_reasserted()
+            looking = asyncio.ensure_future(self.foreign.look_now_and_then(self.batch_lock))
+            try:
+                while generation == self.generation and not self.should_stop:
+                    await self._follow(reader, truths, generation)
+            finally:
+                looking.cancel()
         finally:
             ready.set()
             await reader.stop()
+
+    async def _follow(self, reader: TruthReader, truths: OwnedTruths, generation: int) -> None:
+        batches = await reader.poll()
+        async with self.batch_lock:
+            if batches and generation == self.generation:
+                truths.follow(batches, self.clock_ms())
+                await self._deliver_reasserted()
+        if self.foreign:
+            self.foreign.steer()
+
+    def _is_ours(self, tp: TopicPartition) -> bool:
+        """Whether nobody but the owner should write there; embeddings come from the embed stage."""
+        return tp.topic in (self._topic(topics.ITEM_RECORDS), self._topic(topics.ITEM_STOCKS))
+
+    def _delivered(self, topic: str, partition: int, base_offset: int, count: int) -> None:
+        if self.foreign:
+            self.foreign.wrote(topic, partition, base_offset, count)
 
     def _tracker(self) -> Tracker:
         return Tracker(self.writer, self._attribute_names, self._limits, self.settings.low_stock)

@@ -70,7 +70,7 @@ class TruthReader:
 
     def lag(self, tp: TopicPartition) -> int:
         """Messages that are on the broker and not read yet, as far as is known."""
-        high, position = self.consumer.highwater(tp), self._position(tp)
+        high, position = self.consumer.highwater(tp), self.position(tp)
         return max(0, high - position) if high is not None and position is not None else 0
 
     def silence_s(self, now_s: float) -> float:
@@ -78,7 +78,8 @@ class TruthReader:
         answered_ms = max((self.consumer.last_poll_timestamp(tp) or 0) for tp in self.partitions)
         return now_s - max(answered_ms / 1000, self._connected_s)
 
-    def _position(self, tp: TopicPartition) -> int | None:
+    def position(self, tp: TopicPartition) -> int | None:
+        """Offset of the next message to read; None when it is not placed yet."""
         state = self.consumer._subscription.subscription.assignment.state_value(tp)
         return state.position if state.has_valid_position else None
 

@@ -82,7 +82,7 @@ class Parts:
             services.append(embed)
             pages["embed"] = embed
         if "track" in stages:
-            track = Track(connection, settings, self.metrics, writer, clock_ms)
+            track = Track(connection, settings, self.metrics, writer, clock_ms, alone="serve" not in stages)
             services.append(track)
             pages["track"] = track
         if "serve" in stages:
