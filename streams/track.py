@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import mode
-import orjson
 from aiokafka import TopicPartition
 
 from models.change_events import read_catalog_change, read_stock_change
@@ -27,11 +26,12 @@ from streams import topics
 from streams.connection import Connection
 from streams.consume import BatchConsumer, Batches
 from streams.dead_letters import DeadLetterLimit, dead_letter
+from streams.effect_writer import EffectWriter
 from streams.foreign_writes import ForeignWrites
 from streams.metrics import Metrics
 from streams.origin import Origin, forwarded, origin_of
 from streams.outbox import Message, Outbox
-from streams.owned_truths import WRITER, OwnedTruths
+from streams.owned_truths import OwnedTruths
 from streams.settings import Settings
 from streams.truths import TruthReader
 
@@ -85,7 +85,10 @@ class Track(BatchConsumer):
         self.producer = await self.connection.started(self.connection.producer, "track")
         self.async_exit_stack.push_async_callback(self.producer.stop)
         self.outbox = Outbox(self.producer, self._delivered)
-        self._alert_partitions = len(await self.producer.partitions_for(self._topic(topics.ITEM_ALERTS)))
+        alert_partitions = len(await self.producer.partitions_for(self._topic(topics.ITEM_ALERTS)))
+        self.effects = EffectWriter(
+            self.outbox, self.metrics, self.settings.topic_prefix, self.writer, alert_partitions
+        )
         await super().on_start()
 
     def _topic(self, name: str) -> str:
@@ -196,35 +199,13 @@ class Track(BatchConsumer):
             effects = tracker.take(now_ms)
             if effects:
                 truths.append((partition, effects))
-                self._put_requests(partition, effects)
+                self.effects.put_requests(partition, effects)
         if self.outbox:
             await self.outbox.deliver()
         for partition, effects in truths:
-            self._put_truths(partition, effects)
+            self.effects.put_truths(partition, effects)
         if self.outbox:
             await self.outbox.deliver()
-
-    def _put_requests(self, partition: int, effects: Effects) -> None:
-        for item_id, request in effects.image_requests:
-            self.outbox.put(
-                self._topic(topics.IMAGE_CHANGES), partition, Message(item_id.encode(), write_message(request))
-            )
-        for alert in effects.alerts:
-            key = alert.objectID.encode()
-            home = topics.partition_of(key, self._alert_partitions)
-            self.outbox.put(self._topic(topics.ITEM_ALERTS), home, Message(key, orjson.dumps(_fields(alert))))
-            self.metrics.alerts.labels(alert.alert).inc()
-
-    def _put_truths(self, partition: int, effects: Effects) -> None:
-        for item_id, record in effects.records:
-            message = (
-                Message(item_id.encode(), write_message(record))
-                if record
-                else Message(item_id.encode(), None, [(WRITER, self.writer.encode())])
-            )
-            self.outbox.put(self._topic(topics.ITEM_RECORDS), partition, message)
-        for item_id, stock in effects.stocks:
-            self.outbox.put(self._topic(topics.ITEM_STOCKS), partition, Message(item_id.encode(), write_message(stock)))
 
     def status(self) -> dict[str, Any]:
         return super().status() | {"items": sum(len(tracker.items) for tracker in self.trackers.values())}
@@ -330,7 +311,3 @@ class Track(BatchConsumer):
             outbox = Outbox(self.producer)
             outbox.put(self._topic(topics.CATALOG_STATISTICS), 0, Message(b"mean", write_message(message)))
             await outbox.deliver()
-
-
-def _fields(alert: Any) -> dict[str, Any]:
-    return {name: getattr(alert, name) for name in alert.__struct_fields__}
