@@ -50,6 +50,11 @@ def unpack_half(text: str, dimension: int) -> Vectors:
     return _unpack(text, dimension, "<f2")
 
 
+def half_numbers(text: str) -> int:
+    """How many numbers a text of `pack_half` holds."""
+    return (len(text) * 3 // 4 - text.count("=")) // 2
+
+
 def pack_mean(mean: ArrayLike) -> str:
     """Base64 of `mean` float[D] as little-endian float32; ValueError unless it is one finite row."""
     return _pack(mean, "<f4")

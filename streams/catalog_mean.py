@@ -16,7 +16,7 @@ import numpy as np
 from indexes.statistics import MeanFit
 from models.errors import BadEvent
 from models.truth_messages import CatalogStatistics, ItemEmbedding, read_catalog_statistics
-from models.vectors import pack_mean, unpack_half, unpack_mean
+from models.vectors import half_numbers, pack_mean, unpack_half, unpack_mean
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class CatalogMean:
         if embedding and texts and embedding.model != self.model:
             self.model, self._fit = embedding.model, None
         try:
-            vectors = [unpack_half(text, _numbers(text)) for text in texts]
+            vectors = [unpack_half(text, half_numbers(text)) for text in texts]
         except BadEvent as error:
             log.warning("the embedding of %s does not count for the catalog's mean: %s", item_id, error)
             return
@@ -90,8 +90,3 @@ class CatalogMean:
             at=now_ms,
             writer=self.writer,
         )
-
-
-def _numbers(text: str) -> int:
-    """How many float16 numbers a base64 text holds."""
-    return (len(text) * 3 // 4 - text.count("=")) // 2

@@ -38,6 +38,7 @@ from streams.connection import Connection
 from streams.dead_letters import DeadLetterLimit, TooManyDeadLetters, dead_letter
 from streams.image_vectors import ImageVectors
 from streams.metrics import Metrics
+from streams.model_guard import check_model
 from streams.origin import origin_of
 from streams.outbox import Message, Outbox
 from streams.settings import Settings
@@ -98,6 +99,7 @@ class Embed(mode.Service):
         self._app = app
 
     async def on_start(self) -> None:
+        await check_model(self.connection, self.settings, self.vectors.embedder)
         self.producer = await self.connection.started(self.connection.producer, "embed")
         self.async_exit_stack.push_async_callback(self.producer.stop)
         self._connected.set()
