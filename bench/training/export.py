@@ -123,13 +123,17 @@ def main() -> None:
     pictures = load_pictures(options.shared, options.cache, run.recipe.held_out)
     places = pictures.train
     own = (student.embedding.weight.detach().numpy().T, student.embedding.bias.detach().numpy())
-    features = features_of(student, pictures, places, size)
+    strengths = [float(text) for text in options.strengths.split(",") if text]
+    labelled = any(strengths) or bool(options.strength)
+    features = features_of(student, pictures, places, size) if labelled else None
 
     def last_map(strength: float) -> tuple[NDArray[Any], NDArray[Any]]:
+        if not strength or features is None:
+            return own
         return softened(features, pictures.label[places], own, strength, options.shrinkage)
 
     rows: list[str] = []
-    for strength in [float(text) for text in options.strengths.split(",") if text]:
+    for strength in strengths:
         figures = judge(embedder(student, *last_map(strength)), options.shared, options.cache, size)
         rows += table(figures, f"strength {strength}, shrinkage {options.shrinkage}")
     if options.strength is not None:
