@@ -101,15 +101,15 @@ async def test_one_reply_for_each_of_a_thousand(shop: Shop) -> None:
     counts = Counter(dict(record.headers)["kafka_correlationId"] for record in got)
     assert set(counts.values()) == {1}
     for record in got:
-        headers = dict(record.headers)
-        status = expected[headers["kafka_correlationId"]]
-        assert int(headers["kindred_status"]) == status, record.value
+        found = dict(record.headers)
+        status = expected[found["kafka_correlationId"]]
+        assert int(found["kindred_status"]) == status, record.value
         assert [name for name, _ in record.headers].count("kafka_correlationId") == 1
-        assert "kafka_nest-is-disposed" in headers
+        assert "kafka_nest-is-disposed" in found
         assert record.value[:1] == b"{"
-        assert ("kafka_nest-err" in headers) == (status != 200)
+        assert ("kafka_nest-err" in found) == (status != 200)
         if status != 200:
-            assert headers["kafka_nest-err"] == record.value
+            assert found["kafka_nest-err"] == record.value
             assert set(orjson.loads(record.value)) == {"message", "status", "statusCode"}
 
 

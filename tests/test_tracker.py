@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -180,7 +182,7 @@ RECORD = st.fixed_dictionaries({"image": st.lists(st.sampled_from(["x.jpg", "y.j
 
 @st.composite
 def event_logs(draw: st.DrawFn) -> list[tuple[str, Any]]:
-    """Catalog changes in the order of their time, levels with times of their own, each level of an instant told once."""
+    """Catalog changes in the order of their time, levels with times of their own, one for an instant."""
     events: list[tuple[str, Any]] = []
     for number in range(draw(st.integers(1, 14))):
         item_id = draw(ITEMS)
@@ -191,10 +193,10 @@ def event_logs(draw: st.DrawFn) -> list[tuple[str, Any]]:
     return events
 
 
-def batches(draw: st.DrawFn, events: list[tuple[str, Any]]) -> list[list[tuple[str, Any]]]:
+def batches(draw: Callable[[Any], Any], events: list[tuple[str, Any]]) -> list[list[tuple[str, Any]]]:
     """The events cut into polls."""
     cuts = sorted(draw(st.sets(st.integers(0, len(events)), max_size=4)) | {0, len(events)})
-    return [events[begin:end] for begin, end in zip(cuts, cuts[1:], strict=False)]
+    return [events[begin:end] for begin, end in itertools.pairwise(cuts)]
 
 
 @given(data=st.data(), events=event_logs())
@@ -343,12 +345,12 @@ def test_hosts_that_do_not_answer_are_asked_again_when_it_is_time() -> None:
     )
     topics.logs[EMBEDDINGS].append(("a", write_message(ItemEmbedding(version, "m", images, "embed")), "embed"))
 
-    for owner in (owner, Owner("w2", topics, 2)):
-        owner.follow()
-        owner.tracker.advance(11_999)
-        assert not owner.tracker.take(11_999)
-        owner.tracker.advance(12_000)
-        ((item_id, request),) = owner.tracker.take(12_000).image_requests
+    for each in (owner, Owner("w2", topics, 2)):
+        each.follow()
+        each.tracker.advance(11_999)
+        assert not each.tracker.take(11_999)
+        each.tracker.advance(12_000)
+        ((item_id, request),) = each.tracker.take(12_000).image_requests
         assert item_id == "a"
         assert request.images == (images[0], ImageEmbedding("y.jpg", attempt=1))
 
