@@ -203,6 +203,8 @@ class Index(mode.Service):
     # What it tells of itself.
 
     def waiting_for(self) -> str | None:
+        if not self.shards:
+            return "shards are not opened yet"
         if not self.loaded:
             return f"{self.lag()} messages of the truths are not read yet"
         silence_s = self.reader.silence_s(self.clock_ms() / 1000)

@@ -69,7 +69,9 @@ class TruthReader:
         return batches
 
     def lag(self, tp: TopicPartition) -> int:
-        """Messages that are on the broker and not read yet, as far as is known."""
+        """Messages that are on the broker and not read yet, as far as is known; 0 before it is connected."""
+        if not self._connected_s:
+            return 0
         high, position = self.consumer.highwater(tp), self.position(tp)
         return max(0, high - position) if high is not None and position is not None else 0
 

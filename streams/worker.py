@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import time
 import uuid
@@ -35,6 +36,8 @@ from streams.track import Track
 
 log = logging.getLogger(__name__)
 
+STOPPING_SHARE = 0.8
+"""Of KINDRED_STOP_TIMEOUT_S, after which a worker no longer waits for its stages to stop."""
 STAGES = ("track", "embed", "index", "serve")
 
 
@@ -102,11 +105,33 @@ class Parts:
 
 
 class KindredWorker(Worker):
-    """Faust's worker without its spinner and its own logging."""
+    """Faust's worker without its spinner and its own logging, which ends in time whatever holds it up.
+
+    Its clients wait for a broker that is away as long as it takes, also when they are to stop.
+    """
+
+    stop_timeout_s = 10.0
+    _limited = False
+
+    def _schedule_shutdown(self, number: signal.Signals) -> None:
+        """SIGTERM, SIGINT."""
+        self._limit_stopping()
+        super()._schedule_shutdown(number)
 
     def on_worker_shutdown(self) -> None:
         """Say so; what is in work is finished by the stages."""
         log.info("stopping")
+        self._limit_stopping()
+
+    def _limit_stopping(self) -> None:
+        if not self._limited:
+            self._limited = True
+            self.loop.call_later(self.stop_timeout_s * STOPPING_SHARE, self._give_up)
+
+    def _give_up(self) -> None:
+        """End now.  Nothing is lost: what is not committed comes again, and the last checkpoint stands."""
+        log.warning("not everything could be finished in time (is the broker away?); the rest comes again")
+        os._exit(0 if self._signal_stop_time and not self.crash_reason else 1)
 
 
 async def prepare(settings: Settings, connection: Connection) -> tuple[str, int]:
@@ -128,13 +153,17 @@ def run_worker(
     """Run a worker until it is told to stop; its exit code."""
     configure_logs(settings.log_level, settings.log_format)
     signal.signal(signal.SIGTERM, _stop_before_start)
+    try:
+        return _run(settings, stages, shards)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _run(settings: Settings, stages: frozenset[str], shards: tuple[int, ...] | None) -> int:
     connection = Connection(
         settings.broker or "", session_timeout_s=settings.session_timeout_s, heartbeat_s=settings.heartbeat_s
     )
-    try:
-        cluster, retention_ms = asyncio.run(prepare(settings, connection))
-    except KeyboardInterrupt:
-        return 0
+    cluster, retention_ms = asyncio.run(prepare(settings, connection))
     connection = connection.on(cluster)
     settings.data.mkdir(parents=True, exist_ok=True)
     loop = asyncio.new_event_loop()
@@ -153,6 +182,7 @@ def run_worker(
         override_logging=False,
     )
     worker.spinner = None
+    worker.stop_timeout_s = settings.stop_timeout_s
     try:
         worker.execute_from_commandline()
     except SystemExit as end:
@@ -160,5 +190,5 @@ def run_worker(
 
 
 def _stop_before_start(signum: int, frame: Any) -> None:
-    """SIGTERM while the broker is still waited for."""
+    """SIGTERM while the broker is still waited for, and until the application handles signals itself."""
     raise KeyboardInterrupt
