@@ -107,7 +107,7 @@ class Feed:
         versions = {key: each["image_version"] for key, each in stands.items()}
         found += _differences(
             "embedding",
-            {key: (versions.get(key), {link: True for link in record["images"]}) for key, record in self.records.items()},
+            {key: (versions.get(key), dict.fromkeys(record["images"], True)) for key, record in self.records.items()},
             {key: _embedded(value) for key, value in embeddings.items()},
         )
         return found

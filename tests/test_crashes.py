@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-
 from models.embedder import SHIPPED, Embedder
 from models.image import encode_jpeg
 from streams import topics
@@ -87,7 +86,7 @@ async def at_work(worker: WorkerProcess, events: int, images: int) -> None:
 async def test_killed_in_the_middle_of_a_feed(
     install: Callable[..., Installation], pictures: tuple[Path, list[str]]
 ) -> None:
-    """kill -9 of one of two workers: the other ends with everything, as new as it was sent, and answers every request."""
+    """kill -9 of one of two workers: the other ends with everything, as new as it was sent, and answers requests."""
     installation = install(**SHORT_SESSION)
     feed = Feed(pictures[1], seed=1)
     items = names(200)
