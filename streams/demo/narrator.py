@@ -1,0 +1,217 @@
+"""The tour as text: tables with before and after, times and reasons, in colour on a terminal and plain on a pipe."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from streams.demo.page import moves
+from streams.demo.steps import LeftOut
+from streams.demo.tour_steps import ShownEvent, ShownItem, TourStep
+from streams.moments import duration
+from streams.terminal import Terminal, printable
+
+WIDTH_MAX = 120
+PLAIN_WIDTH = 110
+"""On a pipe, which has none."""
+ITEM_LENGTH_MIN = 14
+TITLE_LENGTH_MIN = 12
+GAP = 1
+INDENT = 3
+NAME_WIDTH = 9
+NUMBERS = ("rank", "was", "score", "rank score", "price", "stock")
+
+
+class Narrator:
+    """Writes on standard output what the tour shows."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+        plain = None if terminal.for_people else PLAIN_WIDTH
+        self._console = Console(file=terminal.out, markup=False, highlight=False, emoji=False, width=plain)
+        if self._console.width > WIDTH_MAX:
+            self._console.width = WIDTH_MAX
+
+    def heading(self, text: str) -> None:
+        """A line with air around it."""
+        self._print()
+        self._print(Text(printable(text), style="bold"))
+
+    def facts(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Names and what is known of them; a row without a name goes on with the one before."""
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(min_width=NAME_WIDTH, style="dim", no_wrap=True)
+        table.add_column()
+        for name, text in rows:
+            table.add_row(name, Text(printable(text)))
+        self._indented(table)
+
+    def step(self, number: int, step: TourStep) -> None:
+        """A step with its events, its tables and what is to be said of it."""
+        self.heading(f"{number}  {step.title}")
+        for event in step.events:
+            line = _event(event)
+            line.truncate(self._console.width - INDENT, overflow="ellipsis")
+            self._indented(line)
+        self._indented(_table(step, self._console.width - INDENT))
+        mark = Text("✓ ", style="bold green") if step.passed else Text("✗ ", style="bold red")
+        times = "; ".join(f"{_time(ms)} {what}" for what, ms in step.timings)
+        if times:
+            mark.append(times + ". ", style="bold")
+        self._indented(mark.append(printable(step.reason)))
+
+    def left_out(self, number: int, step: LeftOut) -> None:
+        """A step that this catalog cannot show."""
+        self.heading(f"{number}  {step.title}")
+        self._indented(Text("– not shown: ", style="yellow").append(printable(step.reason)))
+
+    def verdict(self, taken: int, failed: int, left_out: int) -> None:
+        """How the tour came out."""
+        self._print()
+        if failed:
+            text = Text(f"✗ {failed} of {taken} steps did not come out as they should.", style="bold red")
+        else:
+            text = Text(f"✓ all {taken} steps came out", style="bold green")
+        self._print(text.append(f"; {left_out} could not be shown" if left_out else ""))
+
+    def invitation(self, environment: Mapping[str, str], web: str, item_id: str, hit_id: str) -> None:
+        """What can be tried while everything stays up."""
+        self.heading("Everything stays up until Ctrl-C.  In another terminal:")
+        folder = "" if shutil.which("kindred") else f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
+        variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
+        item, hit = shlex.quote(item_id), shlex.quote(hit_id)
+        self._verbatim(
+            [
+                f"export {folder}{variables}",
+                f"kindred similar {item} -n 5",
+                f"kindred item {hit}",
+                f"kindred publish stock {shlex.quote(hit_id + '=0')}",
+                f"kindred similar {item} -n 5",
+                "kindred status",
+            ]
+        )
+        self._print()
+        self.facts([("broker", environment["KINDRED_BROKER"]), ("web page", f"http://{web}/status")])
+
+    def _verbatim(self, lines: Sequence[str]) -> None:
+        """Lines to be copied: never wrapped by us."""
+        for line in lines:
+            self._console.print(Text(" " * INDENT + printable(line), style="cyan"), soft_wrap=True)
+
+    def _indented(self, what: Text | Table) -> None:
+        self._print(Padding(what, (0, 0, 0, INDENT)))
+
+    def _print(self, what: RenderableType = "") -> None:
+        """Print without the blanks that rich fills its lines with."""
+        with self._console.capture() as capture:
+            self._console.print(what)
+        self._console.file.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
+        self._console.file.flush()
+
+
+def _event(event: ShownEvent) -> Text:
+    """An event on one line; of a record what changed."""
+    value = event.value
+    if event.changed and isinstance(value, dict):
+        part = {name: value[name] for name in event.changed}
+        rest = len(value) > len(part)
+        text = json.dumps(part, ensure_ascii=False)
+        text = text[:-1] + ", …}" if rest else text
+    else:
+        text = json.dumps(value, ensure_ascii=False)
+    told = Text.assemble((event.topic, "magenta"), (" ← ", "dim"), (printable(event.key), "bold"), "  ")
+    return told.append(printable(text)).append("  (a tombstone)" if value is None else "")
+
+
+def _table(step: TourStep, width: int) -> Table:
+    """The answer after the event, with the places before; what has vanished stands at its old place."""
+    compared = step.before is not None
+    headings = [
+        "rank",
+        *(["was", "move"] if compared else []),
+        "item",
+        "title",
+        "score",
+        "rank score",
+        "price",
+        "stock",
+    ]
+    places = {item.item_id: place for place, item in enumerate(step.before or (), start=1)}
+    moved = moves(step.before or (), step.after)
+    rows = []
+    for rank, item in _lines(step):
+        was = places.get(item.item_id)
+        moves_ = [Text(str(was or "")), _arrow(rank, moved.get(item.item_id), item.in_focus)] if compared else []
+        rows.append([Text(str(rank or "")), *moves_, *(Text(printable(cell)) for cell in _cells(item))])
+    _fit(headings, rows, width)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, GAP, 0, 0))
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in NUMBERS else "left", no_wrap=True)
+    for row, (_, item) in zip(rows, _lines(step), strict=True):
+        table.add_row(*row, style="bold" if item.in_focus else None)
+    return table
+
+
+def _fit(headings: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> None:
+    """Cut ids and titles, and nothing else, so that the table is as wide as there is room."""
+    widths = [max([len(heading), *(row[place].cell_len for row in rows)]) for place, heading in enumerate(headings)]
+    item, title = headings.index("item"), headings.index("title")
+    others = sum(widths) - widths[item] - widths[title] + (GAP + 1) * len(headings) + 1
+    item_width = min(widths[item], max(ITEM_LENGTH_MIN, width - others - widths[title]))
+    title_width = min(widths[title], max(TITLE_LENGTH_MIN, width - others - item_width))
+    for row in rows:
+        row[item].truncate(item_width, overflow="ellipsis")
+        row[title].truncate(title_width, overflow="ellipsis")
+
+
+def _lines(step: TourStep) -> Iterator[tuple[int | None, ShownItem]]:
+    """The rows: (rank, hit) of the answer after, and (None, hit) of the hit in focus that has left it."""
+    left = [
+        (place, item)
+        for place, item in enumerate(step.before or ())
+        if item.in_focus and item.item_id not in {each.item_id for each in step.after}
+    ]
+    for place, item in enumerate(step.after):
+        for _, gone in [each for each in left if each[0] == place]:
+            yield None, gone
+        yield place + 1, item
+    for _, gone in [each for each in left if each[0] >= len(step.after)]:
+        yield None, gone
+
+
+def _arrow(rank: int | None, by: int | None, in_focus: bool) -> Text:
+    if rank is None:
+        return Text("✕ gone", style="red")
+    if by is None:
+        return Text("✦ new", style="bold blue") if in_focus else Text("▲ in", style="dim")
+    if not by:
+        return Text("")
+    style = ("green" if by > 0 else "red") if in_focus else "dim"
+    return Text(f"▲ {by}" if by > 0 else f"▼ {-by}", style=style)
+
+
+def _cells(item: ShownItem) -> tuple[str, ...]:
+    price = "" if item.price is None else f"{item.price:,.2f}"
+    stock = "" if item.stock is None else f"{item.stock:g}"
+    return (
+        item.item_id,
+        item.title,
+        "" if item.score is None else f"{item.score:.1f}",
+        "" if item.rank_score is None else f"{item.rank_score:.1f}",
+        ("sale " if item.on_sale else "") + price,
+        ("low " if item.low_stock else "") + stock,
+    )
+
+
+def _time(ms: float) -> str:
+    return duration(ms) if ms >= 10 else f"{ms:.1f} ms"
