@@ -12,7 +12,7 @@ ENV ANNOY_COMPILER_ARGS=$ANNOY_COMPILER_ARGS
 COPY constraints.txt ./
 RUN pip install --no-cache-dir -c constraints.txt setuptools wheel \
     && pip install --no-cache-dir -c constraints.txt --no-build-isolation annoy
-COPY pyproject.toml LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY models models/
 COPY indexes indexes/
 COPY streams streams/
