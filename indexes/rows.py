@@ -125,6 +125,8 @@ class Rows:
 
     def use_mean(self, mean: NDArray[np.float32] | None) -> None:
         """Centre by this mean from now on."""
+        if mean is None if self.mean is None else mean is not None and np.array_equal(mean, self.mean):
+            return
         self.mean = mean
         for part in self.parts.values():
             part.use_mean(mean)

@@ -195,7 +195,8 @@ class Segment:
 
     def use_mean(self, mean: NDArray[np.float32] | None) -> None:
         """Score by this mean from now on."""
-        self._mean = mean
+        same = mean is not None and self._built_mean is not None and np.array_equal(mean, self._built_mean)
+        self._mean = self._built_mean if same else mean
 
     def fetch(self, positions: Index) -> NDArray[np.float32]:
         """float32[K, D] rows centred by the mean of today."""

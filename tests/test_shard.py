@@ -181,6 +181,18 @@ def test_equal_items_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
         assert answer.image.tolist() == [0] * 5
 
 
+def test_the_same_mean_again_changes_nothing(tmp_path: Path) -> None:
+    """A mean that is told again is not centred by anew; another one, or none, is."""
+    pair = Pair(tmp_path)
+    pair.add_items(0, 60)
+    seal(pair)
+    pair.add_items(60, 70)
+    mean = unit_vectors(pair.rng, 50).mean(axis=0)
+    for told in (None, mean, mean.copy(), None, None, mean):
+        pair.use_mean(told)
+        pair.check(20)
+
+
 def test_several_shards_are_searched_as_one(tmp_path: Path) -> None:
     """A search over the fields of two shards gives the best of both, and says which shard each is in."""
     one, two = Pair(tmp_path / "1"), Pair(tmp_path / "2", seed=1)
@@ -524,14 +536,17 @@ def test_ordinals_are_used_again(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     capacity = pair.shard.capacity
     for turn in range(4):
-        pair.add_items(turn * 400, turn * 400 + 400)
-        for number in range(turn * 400, turn * 400 + 400):
-            pair.tell(RECORDS, (f"i{number}", None))
-            pair.tell(EMBEDDINGS, (f"i{number}", None))
-            pair.tell(STOCKS, (f"i{number}", None))
+        ids = [f"i{number}" for number in range(turn * 400, turn * 400 + 400)]
+        vectors = unit_vectors(pair.rng, len(ids))
+        for vector, item_id in zip(vectors, ids, strict=True):
+            pair.tell(EMBEDDINGS, (item_id, embedding_message({"x": vector})))
+        pair.tell(RECORDS, *[(item_id, record_message(item_id, ["x"])) for item_id in ids])
+        for truth in (RECORDS, EMBEDDINGS):
+            pair.tell(truth, *[(item_id, None) for item_id in ids])
     assert capacity == pair.shard.capacity
     assert pair.shard.statistics()["rows"] == 0
-    pair.add_items(5000, 5000 + capacity + 5)
+    pair.add_items(5000, 5100)
+    pair.tell(RECORDS, *[(f"j{number}", record_message(f"j{number}", [])) for number in range(capacity)])
 
     assert pair.shard.capacity == 2 * capacity
     pair.check()
@@ -700,6 +715,23 @@ def test_a_checkpoint_written_while_things_go_on_is_of_its_moment(tmp_path: Path
     pair.reopen()
     pair.check()
     assert pair.shard.item("i5") is None
+
+
+def test_a_checkpoint_spares_a_segment_that_waits(tmp_path: Path) -> None:
+    """A segment that is built but not yet taken over is not rubbish to a checkpoint written just then."""
+    pair = Pair(tmp_path)
+    pair.add_items(0, 80)
+    pair.shard.tend(pair.now_ms)
+    job = pair.shard._upkeep.job
+    assert job is not None
+    wait_until_sync(job.finished, 60, "the job")
+    pair.shard.checkpoint()
+    assert pair.shard.tend(pair.now_ms)
+    pair.shard.checkpoint()
+    pair.reopen()
+
+    assert (1, 80) == (pair.shard.statistics()["segments"], pair.shard.statistics()["segment_rows"])
+    pair.check()
 
 
 def test_an_unchanged_shard_writes_its_manifest_alone(tmp_path: Path) -> None:
