@@ -86,23 +86,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             about, started = environment(), time.monotonic()
             terminal.note(f"{name}: {TABLES[name]} ...")
             try:
-                table = run_table(name, Ground(options.quick, folder, terminal, broker))
+                tables = run(name, Ground(options.quick, folder, terminal, broker))
             except Exception:
                 logging.exception("%s could not be measured", name)
                 failed = 1
                 continue
             terminal.line(environment_line(about))
-            table.show(terminal)
-            result = {"environment": about, "quick": options.quick, "took_s": time.monotonic() - started}
-            found.append(result | table.json())
+            for table in tables:
+                table.show(terminal)
+            result = {"environment": about, "quick": options.quick, "took_s": round(time.monotonic() - started, 1)}
+            found.append(result | {"name": name, "tables": [table.json() for table in tables]})
             write(RESULTS / f"{name}.json", found[-1])
     if options.json:
         write(options.json, found)
     return failed
 
 
-def run_table(name: str, ground: Ground) -> Table:
-    """One table, measured."""
+def run(name: str, ground: Ground) -> list[Table]:
+    """What one benchmark found."""
     return asyncio.run(importlib.import_module(f"bench.{name}").measure(ground))
 
 

@@ -8,9 +8,11 @@ chain: pass messages on from the first topic to the second and from there to the
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,7 @@ async def chain(broker: str, hops: list[str]) -> None:
     connection = Connection(broker)
     consumer, producer = connection.consumer(None), connection.producer()
     await asyncio.gather(consumer.start(), producer.start())
-    following = dict(zip(hops, hops[1:], strict=False))
+    following = dict(itertools.pairwise(hops))
     places = [TopicPartition(topic, 0) for topic in following]
     consumer.assign(places)
     for place, end in (await consumer.end_offsets(places)).items():
@@ -110,7 +112,8 @@ def tell(**found: Any) -> None:
 
 
 async def main(what: str, **arguments: Any) -> None:
-    await {"consume": consume, "echo": echo, "chain": chain}[what](**arguments)
+    loops: dict[str, Callable[..., Awaitable[None]]] = {"consume": consume, "echo": echo, "chain": chain}
+    await loops[what](**arguments)
 
 
 if __name__ == "__main__":

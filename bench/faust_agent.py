@@ -1,7 +1,7 @@
-"""Baseline of the track stage: a plain Faust agent that keeps stock levels in a table.  `python -m bench.faust_agent JSON`.
+"""Baseline of the track stage: a plain Faust agent that keeps stock levels in a table.
 
-With linger 0 it is what the documentation's first page shows; `linger_s` is the one setting that helps it most.
-It tells events, wall and CPU seconds of the middle part of the events that it is given.
+`python -m bench.faust_agent JSON`.  With linger 0 it is what the first page of Faust's documentation shows; `linger_s`
+is the one setting that helps it most.  It tells events, wall and CPU seconds, without those of the warm-up.
 """
 
 from __future__ import annotations

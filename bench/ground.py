@@ -233,5 +233,3 @@ async def load_items(
         await outbox.deliver()
     progress(f"{len(item_ids):,} items written to the truths")
     return item_ids
-
-

@@ -1,6 +1,6 @@
 """What a benchmark found: rows of figures, goals and verdicts; as a table for people and as JSON for programs.
 
-A goal is about one number of its row, nearly always a ratio to a baseline that was measured in the same run.
+A goal is about one number of its row: its ratio to a baseline that was measured in the same run, or one of its figures.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ class Goal:
 
     at_least: float | None = None
     at_most: float | None = None
-    unit: str = "×"
+    column: str = ""
+    """Whose figure it is about; empty: the row's ratio."""
 
     def __str__(self) -> str:
         parts = [(">=", self.at_least), ("<=", self.at_most)]
-        return " ".join(f"{sign} {figure(bound)}{self.unit}" for sign, bound in parts if bound is not None)
+        unit = "" if self.column else "×"
+        return " ".join(f"{sign} {figure(bound)}{unit}" for sign, bound in parts if bound is not None)
 
     def met(self, value: float) -> bool:
         """Whether a number lies within; one that is not a number does not."""
@@ -33,21 +35,21 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """One line: what was measured, its figures by column, and what `ratio` should be."""
+    """One line: what was measured, its figures by column, and what one of them should be."""
 
     what: str
     figures: Mapping[str, Cell]
     ratio: float | None = None
     """To the baseline; None: this row is the baseline, or has none."""
     goal: Goal | None = None
-    """Of the ratio."""
 
     @property
     def verdict(self) -> str:
         """`met`, `missed`, or nothing without a goal."""
-        if self.goal is None or self.ratio is None:
+        value = self.ratio if self.goal is None or not self.goal.column else self.figures.get(self.goal.column)
+        if self.goal is None or not isinstance(value, int | float):
             return ""
-        return "met" if self.goal.met(self.ratio) else "missed"
+        return "met" if self.goal.met(value) else "missed"
 
 
 @dataclass
@@ -61,10 +63,13 @@ class Table:
     notes: list[str] = field(default_factory=list)
     """How it was measured, as far as a reader has to know it to believe the figures."""
 
-    def add(self, what: str, *, ratio: float | None = None, goal: Goal | None = None, **figures: Cell) -> None:
-        """Add a row; `figures` by column, with `_` for its spaces and `_per_` for its slashes."""
-        known = {_key(column): column for column in self.columns}
-        self.rows.append(Row(what, {known[name]: cell for name, cell in figures.items()}, ratio, goal))
+    def add(
+        self, what: str, figures: Mapping[str, Cell], *, ratio: float | None = None, goal: Goal | None = None
+    ) -> None:
+        """Add a row; ValueError for a figure that no column is for."""
+        if unknown := figures.keys() - set(self.columns):
+            raise ValueError(f"{self.name} has no column {', '.join(sorted(unknown))}")
+        self.rows.append(Row(what, figures, ratio, goal))
 
     def show(self, terminal: Terminal) -> None:
         """Write it: rich on a terminal, cells between tabs on a pipe."""
@@ -73,7 +78,7 @@ class Table:
             [
                 row.what,
                 *(figure(row.figures.get(column)) for column in self.columns),
-                "" if row.ratio is None else f"{figure(row.ratio)}{'×' if row.goal is None else row.goal.unit}",
+                "" if row.ratio is None else f"{figure(row.ratio)}×",
                 str(row.goal or ""),
                 row.verdict,
             ]
@@ -102,10 +107,6 @@ class Table:
             ],
             "notes": self.notes,
         }
-
-
-def _key(column: str) -> str:
-    return column.replace("/", "_per_").replace(" ", "_").replace("@", "_at_")
 
 
 def figure(value: Cell) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from bench.embeddings import many_vectors, real_vectors
 from bench.ground import SHARDS, Child, CommittedOffsets, Ground, load_items, make_topics, producing
 from bench.meter import Meter, Spent, median, ratio
-from bench.report import Goal, Table
+from bench.report import Cell, Goal, Table
 from streams import topics
 from streams.outbox import Message, Outbox
 from tests.installation import Installation
@@ -71,7 +71,7 @@ async def write_levels(broker: str, topic: str, levels: Levels, count: int) -> N
         await outbox.deliver()
 
 
-async def measure(ground: Ground) -> Table:
+async def measure(ground: Ground) -> list[Table]:
     """The table."""
     table = Table("stock", "stock levels through the track stage, one process", COLUMNS)
     rounds, count, few = ground.pick(2, 3), ground.pick(150_000, 400_000), ground.pick(3_000, 8_000)
@@ -106,20 +106,22 @@ async def measure(ground: Ground) -> Table:
         f"{ITEMS:,} items with records; {rounds} rounds of {count:,} events (Faust {few:,}), medians; "
         "CPU ratio is the other's CPU an event over ours."
     )
-    return table
+    return [table]
 
 
 def _add(
     table: Table, what: str, rates: list[Rate], baseline: list[Rate] | None = None, goal: Goal | None = None
 ) -> None:
-    shared: dict[str, Any] = {}
+    figures: dict[str, Cell] = {
+        "events/s": median(each.per_s for each in rates),
+        "CPU us": median(each.cpu_us for each in rates),
+        "events": rates[-1].events,
+    }
+    of_rates = None
     if baseline is not None:
-        shared = {
-            "ratio": ratio([each.per_s for each in rates], [each.per_s for each in baseline]),
-            "CPU_ratio": ratio([each.cpu_us for each in baseline], [each.cpu_us for each in rates]),
-        }
-    per_s, cpu_us = median(each.per_s for each in rates), median(each.cpu_us for each in rates)
-    table.add(what, goal=goal, events_per_s=per_s, CPU_us=cpu_us, events=rates[-1].events, **shared)
+        figures["CPU ratio"] = ratio([each.cpu_us for each in baseline], [each.cpu_us for each in rates])
+        of_rates = ratio([each.per_s for each in rates], [each.per_s for each in baseline])
+    table.add(what, figures, ratio=of_rates, goal=goal)
 
 
 async def _child(ground: Ground, module: str, **arguments: Any) -> Rate:
