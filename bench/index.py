@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
@@ -58,8 +60,7 @@ def _measure(ground: Ground, searching: Table, upkeep: Table, size: int, real: V
         hosts = {name: stack.enter_context(hosted(name)) for name in names}
         built = {}
         for name, host in hosts.items():
-            folder = ground.folder / f"index-{size}-{len(name)}-{name[0]}"
-            folder.mkdir()
+            folder = Path(tempfile.mkdtemp(dir=ground.folder))
             built[name] = host.call("build", raw, mean, lots, folder)
             told = ", ".join(f"{what} {value:.1f}" for what, value in built[name].items())
             ground.say(f"{size:,} vectors: {name} is built ({told})")
