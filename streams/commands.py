@@ -133,7 +133,7 @@ def worker(stages: tuple[str, ...], shards: tuple[int, ...] | None, show_setting
     \b
     Example:  kindred worker
               kindred worker --stage embed          (only embeds; needs no index)
-              kindred worker --stage serve --shards 0-1
+              kindred worker --stage index --shards 0-1
     """
     settings = Settings.read(os.environ, **overrides)
     if show_settings:
@@ -145,6 +145,11 @@ def worker(stages: tuple[str, ...], shards: tuple[int, ...] | None, show_setting
         )
     from streams.worker import run_worker
 
+    if shards is not None and len(shards) < settings.shards and "serve" in (stages or STAGES):
+        raise click.UsageError(
+            "--shards: a worker that answers requests (--stage serve, or no --stage) must hold all shards, "
+            "or it would not know the items of the others"
+        )
     return int(run_worker(settings, frozenset(stages or STAGES), shards))
 
 

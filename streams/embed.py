@@ -180,7 +180,12 @@ class Embed(mode.Service):
         return {"partitions": held, "in_work": len(self._handling), "model": self.vectors.model}
 
     def measure(self) -> None:
-        """Bring the gauge of requests in work up to date."""
+        """Bring the gauges of requests in work and waiting up to date."""
+        topic, consumer = self._topic(topics.IMAGE_CHANGES), self._app.consumer if self._app else None
+        if consumer:
+            committed = getattr(consumer, "_committed_offset", {})
+            lags = (max(0, (consumer.highwater(tp) or 0) - (committed.get(tp) or 0)) for tp in consumer.assignment())
+            self.metrics.lag.labels("embed", topic).set(sum(lags))
         self.metrics.image_requests_waiting.set(len(self._handling))
 
     # A request.

@@ -27,6 +27,8 @@ class Calm(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to write a record; adds how many like it were held back."""
+        if record.levelno <= logging.INFO and str(record.msg).startswith("[^"):
+            return False  # mode's own words on every service that starts and stops
         if not record.name.startswith(NOISY):
             return True
         key = (record.name, str(record.msg)[:80], record.lineno)

@@ -17,8 +17,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import orjson
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from streams.connection import Connection
 from streams.dead_letters import header
@@ -161,10 +162,39 @@ class Replies:
                 outbox.put(topic, place, message)
             try:
                 return await asyncio.wait_for(outbox.deliver(), DELIVERY_S_MAX)
+            except MessageSizeTooLargeError:
+                return await self._deliver_singly(topic, place, messages)
             except TimeoutError:
                 del self._partitions[topic]  # is the broker away, or has the topic gone?
             except KafkaError as error:
                 return self.lost(topic, f"not delivered: {error!r}", len(messages))
+
+    async def _deliver_singly(self, topic: str, partition: int, messages: list[Message]) -> None:
+        """One of them is larger than the topic accepts: each goes alone, and that one becomes an error reply."""
+        for message in messages:
+            for attempt in (message, _too_large(message)):
+                outbox = Outbox(self.producer)
+                outbox.put(topic, partition, attempt)
+                try:
+                    await outbox.deliver()
+                    break
+                except MessageSizeTooLargeError:
+                    continue
+
+
+def _too_large(message: Message) -> Message:
+    """The error reply in place of one that the topic does not accept."""
+    size = len(message.value or b"")
+    body = orjson.dumps(
+        {
+            "message": f"the answer is {size:,} bytes, more than its reply topic accepts (max.message.bytes): "
+            "ask for fewer with maxRecommendations, or for less of each with attributesToRetrieve",
+            "status": 400,
+            "statusCode": 400,
+        }
+    )
+    kept = [(name, value) for name, value in message.headers if name not in ("kindred_status", "kafka_nest-err")]
+    return message._replace(value=body, headers=[*kept, ("kindred_status", b"400"), ("kafka_nest-err", body)])
 
 
 def _message(reply: Reply) -> Message:

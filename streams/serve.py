@@ -37,6 +37,7 @@ from streams.settings import Settings
 
 REQUESTS_MAX = 32
 """Of a poll: larger batches hold the loop for 40 ms and more."""
+HITS_DEFAULT = 30
 IN_FLIGHT_MAX = 512
 """Requests whose replies are not delivered yet; beyond, no more are taken."""
 
@@ -88,7 +89,11 @@ class Serve(BatchConsumer):
         self.index = index
         self.vectors = vectors
         self.rules = RuleReader(connection, settings, metrics, self._owns_first_partition)
-        self.limits = RequestLimits(entries_max=settings.entries_max, hits_max=settings.hits_max)
+        self.limits = RequestLimits(
+            entries_max=settings.entries_max,
+            hits_max=settings.hits_max,
+            hits_default=min(HITS_DEFAULT, settings.hits_max),
+        )
         self.in_flight = InFlight()
         self._beside: set[asyncio.Task[None]] = set()
         self._delivered = asyncio.Event()

@@ -12,10 +12,13 @@ from __future__ import annotations
 import ipaddress
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from models.record import AttributeNames
+from streams.fetch_guard import AddressGuard
 
 PREFIX = "KINDRED_"
 
@@ -124,10 +127,20 @@ class Settings:
                 f"KINDRED_HEARTBEAT_S: expected at most half of the session's {self.session_timeout_s} s, "
                 f"got {self.heartbeat_s}"
             )
+        _understood("KINDRED_ATTRIBUTES", lambda: AttributeNames.parse(self.attributes))
+        _understood("KINDRED_IMAGE_HOSTS", lambda: AddressGuard(self.image_hosts))
         if self.log_format not in ("auto", "text", "json"):
             raise BadSetting(f"KINDRED_LOG_FORMAT: expected text, json or auto, got {self.log_format!r}")
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise BadSetting(f"KINDRED_LOG_LEVEL: expected debug, info, warning or error, got {self.log_level!r}")
+
+
+def _understood(variable: str, read: Callable[[], object]) -> None:
+    """Raise BadSetting with the reason that `read` has."""
+    try:
+        read()
+    except ValueError as error:
+        raise BadSetting(f"{variable}: {error}") from error
 
 
 def _is_loopback(host: str) -> bool:

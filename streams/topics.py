@@ -62,7 +62,7 @@ def topic_table(settings: Settings) -> tuple[Topic, ...]:
         "max.message.bytes": str(MESSAGE_BYTES_MAX),
     }
     week = {"cleanup.policy": "delete", "retention.ms": str(WEEK_MS), "max.message.bytes": str(MESSAGE_BYTES_MAX)}
-    day = {"cleanup.policy": "delete", "retention.ms": str(DAY_MS)}
+    day = {"cleanup.policy": "delete", "retention.ms": str(DAY_MS), "max.message.bytes": str(MESSAGE_BYTES_MAX)}
     shards = settings.shards
     rows: list[tuple[str, int, bool, Mapping[str, str]]] = [
         (CATALOG_CHANGES, shards, False, week),

@@ -200,13 +200,21 @@ def test_broker_that_does_not_answer(monkeypatch):
     assert "error: the broker 127.0.0.1:1 (KINDRED_BROKER) did not answer" in result.stderr
 
 
+def test_a_worker_that_answers_holds_all_shards():
+    """Part of the shards would make a 404 of every other item: refused, with the reason."""
+    result = run("worker", "--shards", "0-1", KINDRED_BROKER="b:1")
+
+    assert 2 == result.exit_code
+    assert "must hold all shards" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "stages", "shards"),
     [
         ([], {"track", "embed", "index", "serve"}, None),
         (["--stage", "track", "--stage", "embed"], {"track", "embed"}, None),
         (["--shards", "0-3"], {"track", "embed", "index", "serve"}, (0, 1, 2, 3)),
-        (["--stage", "serve", "--shards", "3,0-1,1"], {"serve"}, (0, 1, 3)),
+        (["--stage", "index", "--shards", "3,0-1,1"], {"index"}, (0, 1, 3)),
     ],
 )
 def test_worker_arguments(monkeypatch, arguments, stages, shards):

@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from models.truth_messages import read_item_record
 from streams import topics
+from streams.client import RequestFailed
 from tests.brokers import TestBroker
 from tests.installation import Installation, Shop
 from tests.pictures import write_pictures
@@ -233,3 +234,25 @@ async def test_the_answer_says_how_fresh_it_is(shop: Shop) -> None:
     assert answer["coverage"] == {"answered": 4, "of": 4, "share": 1.0}
     assert answer["watermark"]["stock"]["lagMS"] == 0
     assert answer["watermark"]["catalog"]["at"] > 1_700_000_000_123
+
+
+async def test_an_answer_too_large_for_its_topic_is_an_error_reply(shop: Shop) -> None:
+    """Twenty records of 60 kB do not fit into a message of 1 MB: the client is told so, and what to do about it."""
+    large = {f"large-{n}": {"image": f"{n}.jpg", "suite": "large", "text": "x" * 60_000} for n in range(20)}
+    links = [
+        orjson.loads(bytes(read_item_record(value).record))["image"]
+        for key, value in (await shop.last(topics.ITEM_RECORDS)).items()
+        if key.startswith("item-")
+    ]
+    await shop.catalog({key: record | {"image": links[n]} for n, (key, record) in enumerate(large.items())})
+    ask: dict[str, Any] = {"objectID": "item-0", "maxRecommendations": 30}
+    slim = {"queryParameters": {"filters": "suite:large", "attributesToRetrieve": ["suite"]}}
+
+    async def embedded() -> bool:
+        return (await shop.client.ask(ask | slim, timeout_s=10))["nbHits"] >= 19
+
+    await wait_until(embedded, 30, "the large records")
+    with pytest.raises(RequestFailed, match="attributesToRetrieve") as failed:
+        await shop.client.ask(ask | {"queryParameters": {"filters": "suite:large"}}, timeout_s=10)
+    assert failed.value.status == 400
+    await shop.catalog(dict.fromkeys(large))

@@ -67,13 +67,14 @@ class Owner:
         self.topics = topics
         self.tracker = Tracker(name, NAMES, LIMITS, low_stock_at=5)
         recovery = Recovery(self.tracker)
-        for topic, fold, read in (
+        folds: list[tuple[str, Callable[[str, Any, int], None], Callable[[bytes], Any]]] = [
             (EMBEDDINGS, recovery.embedding, read_item_embedding),
             (RECORDS, recovery.record, read_item_record),
             (STOCKS, recovery.stock, read_item_stock),
-        ):
+        ]
+        for topic, fold, read in folds:
             for key, value, _ in topics.logs[topic]:
-                fold(key, read(value) if value is not None else None, now_ms)  # type: ignore[operator]
+                fold(key, read(value) if value is not None else None, now_ms)
         self.positions = {topic: len(topics.logs[topic]) for topic in (RECORDS, STOCKS, EMBEDDINGS)}
         recovery.finish(generation, now_ms)
         self.deliver()
