@@ -138,7 +138,7 @@ class BatchConsumer(mode.Service):
     def status(self) -> dict[str, Any]:
         """Partitions held, by topic."""
         held: dict[str, list[int]] = {}
-        for tp in sorted(self.consumer.assignment()):
+        for tp in sorted(self._assignment()):
             held.setdefault(tp.topic, []).append(tp.partition)
         return {"group": self.group, "partitions": held}
 
@@ -148,9 +148,13 @@ class BatchConsumer(mode.Service):
     def lags(self) -> dict[str, int]:
         """Messages that wait, by topic."""
         lags = dict.fromkeys(self.topics, 0)
-        for tp in self.consumer.assignment():
+        for tp in self._assignment():
             lags[tp.topic] += self.lag(tp)
         return lags
+
+    def _assignment(self) -> frozenset[TopicPartition]:
+        """Partitions held; none while the broker has not been reached yet, when pages are asked already."""
+        return self.consumer.assignment() if hasattr(self, "consumer") else frozenset()
 
     # Rebalances.
 

@@ -76,6 +76,7 @@ class Index(mode.Service):
         """By shard, when its last checkpoint was written (monotonic seconds) and up to which offsets."""
         self._read_ms: dict[TopicPartition, int] = {}
         self._lock_file: IO[str] | None = None
+        self._connected = False
         self._started_s = time.monotonic()
 
     async def on_start(self) -> None:
@@ -84,6 +85,7 @@ class Index(mode.Service):
         self._statistics = self._place(topics.CATALOG_STATISTICS, 0)
         self.reader = TruthReader(self.connection, "index", [*places, self._statistics], RECORDS_MAX)
         await self.reader.connect()
+        self._connected = True
         self.async_exit_stack.push_async_callback(self.reader.stop)
         offsets: dict[TopicPartition, int] = {}
         self.shards = {number: await asyncio.to_thread(self._open, number) for number in self.numbers}
@@ -205,6 +207,8 @@ class Index(mode.Service):
     def waiting_for(self) -> str | None:
         if not self.shards:
             return "shards are not opened yet"
+        if not self._connected:
+            return "the broker is not reached yet"
         if not self.loaded:
             return f"{self.lag()} messages of the truths are not read yet"
         silence_s = self.reader.silence_s(self.clock_ms() / 1000)
@@ -212,6 +216,8 @@ class Index(mode.Service):
 
     def lag(self, name: str | None = None) -> int:
         """Messages on the broker that are not in the shards yet, of one truth or of all."""
+        if not self._connected:
+            return 0
         names = (name,) if name else topics.TRUTHS
         return sum(self.reader.lag(self._place(each, number)) for number in self.numbers for each in names)
 
