@@ -64,25 +64,23 @@ class Narrator:
             line.truncate(self._console.width - INDENT, overflow="ellipsis")
             self._indented(line)
         self._indented(_table(step, self._console.width - INDENT))
-        mark = Text("✓ ", style="bold green") if step.passed else Text("✗ ", style="bold red")
+        mark = ("✓ ", "bold green") if step.passed else ("✗ ", "bold red")
         times = "; ".join(f"{_time(ms)} {what}" for what, ms in step.timings)
-        if times:
-            mark.append(times + ". ", style="bold")
-        self._indented(mark.append(printable(step.reason)))
+        told = Text.assemble(mark, (f"{times}. " if times else "", "bold"), printable(step.reason))
+        self._indented(told)
 
     def left_out(self, number: int, step: LeftOut) -> None:
         """A step that this catalog cannot show."""
         self.heading(f"{number}  {step.title}")
-        self._indented(Text("– not shown: ", style="yellow").append(printable(step.reason)))
+        self._indented(Text.assemble(("– not shown: ", "yellow"), printable(step.reason)))
 
     def verdict(self, taken: int, failed: int, left_out: int) -> None:
         """How the tour came out."""
         self._print()
-        if failed:
-            text = Text(f"✗ {failed} of {taken} steps did not come out as they should.", style="bold red")
-        else:
-            text = Text(f"✓ all {taken} steps came out", style="bold green")
-        self._print(text.append(f"; {left_out} could not be shown" if left_out else ""))
+        told = (f"✗ {failed} of {taken} steps did not come out as they should", "bold red")
+        if not failed:
+            told = (f"✓ all {taken} steps came out", "bold green")
+        self._print(Text.assemble(told, f"; {left_out} could not be shown" if left_out else ""))
 
     def invitation(self, environment: Mapping[str, str], web: str, item_id: str, hit_id: str) -> None:
         """What can be tried while everything stays up."""

@@ -14,9 +14,9 @@ from models.errors import BadEvent
 from models.image import encode_jpeg, thumbnail
 from streams.demo.catalog import file_links, folder_items
 from streams.demo.drawing import draw
-from streams.demo.drawing_pool import drawn_in_parallel
 from streams.demo.page import PICTURE_SIDE_MAX
 from streams.demo.products import product
+from streams.demo.studio import draw_catalog
 
 SEED = 7
 """Of the drawn shop: everybody sees the same one."""
@@ -70,11 +70,8 @@ class Showcase:
 
 def drawn_showcase(count: int, image_root: Path, told: Callable[[int], None]) -> Showcase:
     """Draw a shop of so many items; `told` hears of each."""
-    items: dict[str, Record] = {}
-    for item in drawn_in_parallel(count, SEED, file_links(image_root)):
-        items[item.item_id] = item.record
-        told(1)
-    return Showcase(image_root, items, numbers={item_id: number for number, item_id in enumerate(items)})
+    records = {item.item_id: item.record for item in draw_catalog(count, SEED, image_root, told)}
+    return Showcase(image_root, records, numbers={item_id: number for number, item_id in enumerate(records)})
 
 
 def folder_records(folder: Path, count: int | None = None) -> list[Record]:

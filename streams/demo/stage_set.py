@@ -13,14 +13,12 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,6 +28,7 @@ from aiokafka.errors import KafkaError
 from models.errors import KindredError
 from streams import topics
 from streams.connection import Connection
+from streams.demo.child import start_module, stop
 from streams.embedded_broker import EmbeddedBroker
 from streams.settings import PREFIX, Settings
 
@@ -120,7 +119,8 @@ class StageSet:
         """Raise WorkerDied, with the end of its log, when the worker has ended."""
         status = self.worker.poll()
         if status is not None:
-            raise WorkerDied(f"the worker ended with status {status}; the end of its log:\n{self.log_tail}")
+            told = f"the end of its log:\n{self.log_tail}" if self.log_tail else "it had written nothing"
+            raise WorkerDied(f"the worker ended with status {status}; {told}")
 
     async def watch(self) -> None:
         """Raise WorkerDied as soon as the worker has ended; never returns."""
@@ -136,25 +136,14 @@ class StageSet:
         environment |= {name: str(value) for name, value in own.items() if value not in (None, "")}
         self._log = self.folder / "worker.log"
         with self._log.open("wb") as file:
-            # A session of its own: a Ctrl-C at the terminal is for the demo, which then stops the worker in order.
-            self.worker = subprocess.Popen(
-                [*_dying_with_parent(), sys.executable, "-m", "streams.commands", "worker"],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
+            self.worker = start_module(
+                ["streams.commands", "worker"], stdout=file, stderr=file, environment=environment
             )
 
     def _stop_worker(self) -> None:
-        if self.worker.poll() is None:
-            self.worker.terminate()
-            try:
-                self.worker.wait(self.settings.stop_timeout_s + STOP_GRACE_S)
-            except subprocess.TimeoutExpired:
-                log.warning("the worker did not stop within %.0f s and is killed", self.settings.stop_timeout_s)
-                self.worker.kill()
-                self.worker.wait()
+        grace_s = self.settings.stop_timeout_s + STOP_GRACE_S
+        if not stop(self.worker, grace_s):
+            log.warning("the worker did not stop within %.0f s and was killed", grace_s)
 
     # A configured broker.
 
@@ -190,6 +179,8 @@ def interruptible() -> Iterator[None]:
     """SIGTERM and SIGHUP (a closed terminal) end the block as Ctrl-C does."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     with _handling({signal.SIGTERM: interrupt, signal.SIGHUP: interrupt}):
@@ -208,14 +199,3 @@ def _handling(handlers: Mapping[int, Any]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _dying_with_parent() -> Sequence[str]:
-    """A prefix that has the kernel stop the worker when the demo is gone, however that ended.
-
-    The kernel means the starting *thread*, so this holds for the main thread only.
-    """
-    setpriv = shutil.which("setpriv")
-    if setpriv is None or threading.current_thread() is not threading.main_thread():
-        return []
-    return [setpriv, "--pdeathsig", "TERM"]

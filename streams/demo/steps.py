@@ -99,7 +99,10 @@ class Steps:
         before = await self._ask()
         target = targets.to_raise(ranked(before), SHOWN, SALE)
         if target is None:
-            return LeftOut("An item goes on sale", f"No two hits are so near that ×{SALE:g} would pass one.")
+            return LeftOut(
+                "An item goes on sale",
+                f"Of these {len(before.hits)} hits no two are so near that ×{SALE:g} would pass one.",
+            )
         record = self.showcase.records[target.item_id]
         usual = max(float(record["price"]), float(record.get("list_price") or 0))
         record = record | {"price": round(usual * PRICE_CUT, 2), "list_price": usual}
@@ -117,7 +120,10 @@ class Steps:
             [hit if hit.item_id not in self._touched else hit._replace(low_stock=True) for hit in hits], SHOWN, LOW
         )
         if target is None:
-            return LeftOut("An item runs low", f"No hit is so near to the next that ×{LOW:g} would put it behind.")
+            return LeftOut(
+                "An item runs low",
+                f"Of these {len(hits)} hits none is so near to the next that ×{LOW:g} would put it behind.",
+            )
         event = ShownEvent(STOCK_LEVELS, target.item_id, {"quantity": LOW_QUANTITY}, ("quantity",))
         seen = await self._send_and_see(event, lambda answer: _flag(answer, target.item_id, "low_stock"))
         title = f"“{self._title(target.item_id)}” runs low"

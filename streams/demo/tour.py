@@ -62,12 +62,12 @@ def run(settings: Settings, *, items: int | None, images: Path | None, exit_at_e
     """Run the demo; its exit code: 0 all steps came out, 1 one did not, 130 interrupted before the end."""
     terminal = Terminal()
     stays = sys.stdout.isatty() and not exit_at_end
-    records = _folder_records(settings, images, items) if images else None
-    if records is None:
-        _check_size(settings, items or ITEMS, showcases.sample_records(SAMPLE))
     demo = _Demo(terminal, stays)
     with interruptible():
         try:
+            records = _folder_records(settings, images, items) if images else None
+            if records is None:
+                _check_size(settings, items or ITEMS, showcases.sample_records(SAMPLE))
             with StageSet(settings, images) as stage_set:
                 demo.stage_set = stage_set
                 demo.open()
@@ -82,9 +82,8 @@ def _folder_records(settings: Settings, folder: Path, items: int | None) -> list
     """The records of a folder's pictures, at most `items`; its size is judged before all are read."""
     count = sum(1 for _ in picture_files(folder))
     if count < PICTURES_MIN:
-        found = {0: "no picture", 1: "one picture"}.get(count, f"{count} pictures")
         kinds = " ".join(sorted(SUFFIXES))
-        raise NothingToShow(f"there is {found} in {folder}, the tour needs {PICTURES_MIN}; it looks for {kinds}")
+        raise NothingToShow(f"the tour needs at least {PICTURES_MIN} pictures, {folder} has {count} (of {kinds})")
     count = min(count, items or count)
     _check_size(settings, count, showcases.folder_records(folder, SAMPLE))
     return showcases.spread(showcases.folder_records(folder), count)
