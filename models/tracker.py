@@ -29,9 +29,12 @@ from models.truth_messages import (
     ItemEmbedding,
     ItemRecord,
     ItemStock,
+    LogPlace,
     Written,
     image_name,
 )
+
+DELETED_MAX = 10_000
 
 
 class Alert(msgspec.Struct, frozen=True, gc=False):
@@ -81,6 +84,8 @@ class Tracker:
         self.limits = limits
         self.low_stock_at = low_stock_at
         self.items: dict[str, ItemState] = {}
+        self.deleted: dict[str, ItemRecord] = {}
+        """Forwarded deletes of late, so that an older event that comes behind one does not bring its item back."""
         self.epoch = 0
         """First part of `written`: higher than that of every former owner."""
         self.records_due: dict[str, None] = {}
@@ -94,12 +99,19 @@ class Tracker:
 
     # Events.
 
-    def catalog(self, change: CatalogChange, at_ms: int, now_ms: int) -> None:
-        """A catalog change; raises BadEvent, and then has changed nothing."""
-        if change.attributes is None:
-            self._delete(change.item_id, at_ms)
-            return
+    def catalog(self, change: CatalogChange, at_ms: int, now_ms: int, origin: LogPlace | None = None) -> bool:
+        """A catalog change; raises BadEvent, and then has changed nothing.
+
+        `origin` is where a forwarded one stood.  One that comes behind a later one of the same log was delivered by a
+        worker that had been paused; it is ignored, and False comes back.
+        """
         state = self.items.get(change.item_id)
+        known = state.record if state else self.deleted.get(change.item_id)
+        if origin and known and known.origin and origin.precedes(known.origin) and at_ms <= known.at:
+            return False
+        if change.attributes is None:
+            self._delete(change.item_id, at_ms, origin)
+            return True
         known = state.record if state else None
         attributes = change.attributes
         if change.unavailable and known:
@@ -108,12 +120,13 @@ class Tracker:
         record = parse_record(change.item_id, attributes, self.names, self.limits)
         if state is None:
             state = self.items[change.item_id] = ItemState()
-        self._keep_record(state, record, at_ms)
+        self._keep_record(state, record, at_ms, origin)
         if record.stock is not None:
             self.stock(change.item_id, Level(record.stock, at_ms))
         self.schedule_turn(change.item_id, state, now_ms)
+        return True
 
-    def _keep_record(self, state: ItemState, record: Record, at_ms: int) -> None:
+    def _keep_record(self, state: ItemState, record: Record, at_ms: int, origin: LogPlace | None) -> None:
         known, body = state.record, record.canonical
         names = tuple(image_name(link) for link in record.images)
         if known and bytes(known.record) == body and known.images == names and known.facts == record.facts:
@@ -125,16 +138,21 @@ class Tracker:
             version = max(at_ms, version + 1)
             if names or known:
                 self.ask(record.item_id, state, version, dict(zip(names, record.images, strict=True)), at_ms)
-        state.record = ItemRecord(msgspec.Raw(body), record.facts, names, version, at_ms, Written(), writer=self.writer)
+        state.record = ItemRecord(
+            msgspec.Raw(body), record.facts, names, version, at_ms, Written(), origin, writer=self.writer
+        )
         self.records_due[record.item_id] = None
+        self.deleted.pop(record.item_id, None)
 
-    def _delete(self, item_id: str, at_ms: int) -> None:
+    def _delete(self, item_id: str, at_ms: int, origin: LogPlace | None) -> None:
         state = self.items.get(item_id)
         if state is None or state.record is None:
             return
         self._mark(item_id, state)
         self.request_removal(item_id, state.record.image_version, at_ms)
-        self.deletes_due[item_id] = gone_record(state.record.image_version, at_ms, self.writer)
+        gone = gone_record(state.record.image_version, at_ms, self.writer, origin)
+        self.deletes_due[item_id] = gone
+        self.remember_deleted(item_id, gone)
         self.records_due.pop(item_id, None)
         state.record = state.embedding = state.turn_ms = None
 
@@ -226,6 +244,13 @@ class Tracker:
             if each.retry_at is not None:
                 heapq.heappush(self._retries, (each.retry_at, item_id))
 
+    def remember_deleted(self, item_id: str, gone: ItemRecord) -> None:
+        """Remember a forwarded delete, the oldest are forgotten."""
+        if gone.origin:
+            self.deleted[item_id] = gone
+            if len(self.deleted) > DELETED_MAX:
+                del self.deleted[next(iter(self.deleted))]
+
     def _ask_due(
         self, item_id: str, state: ItemState, record: ItemRecord, embedding: ItemEmbedding, now_ms: int
     ) -> None:
@@ -262,6 +287,8 @@ def is_current(embedding: ItemEmbedding, record: ItemRecord) -> bool:
     return embedding.image_version == record.image_version
 
 
-def gone_record(image_version: int, at_ms: int, writer: str) -> ItemRecord:
+def gone_record(image_version: int, at_ms: int, writer: str, origin: LogPlace | None = None) -> ItemRecord:
     """The counted message that comes before the tombstone of a deleted item."""
-    return ItemRecord(msgspec.Raw(b"{}"), Facts(), (), image_version, at_ms, Written(), gone=True, writer=writer)
+    return ItemRecord(
+        msgspec.Raw(b"{}"), Facts(), (), image_version, at_ms, Written(), origin, gone=True, writer=writer
+    )

@@ -83,6 +83,7 @@ class Recovery:
         told_ms = min(self.last_ms, now_ms)
         for item_id, state in list(tracker.items.items()):
             if state.record and state.record.gone:
+                tracker.remember_deleted(item_id, state.record)
                 state.record = None
             if state.record is None and state.level is None:
                 del tracker.items[item_id]

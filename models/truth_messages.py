@@ -25,6 +25,18 @@ class Written(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False
     count: int = 0
 
 
+class LogPlace(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Where an event stood that came by way of `item-changes`: its topic, partition and offset there."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def precedes(self, other: LogPlace) -> bool:
+        """Whether it stood before another one of the same log, or is the same."""
+        return (self.topic, self.partition) == (other.topic, other.partition) and self.offset <= other.offset
+
+
 class Facts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What the flags need of a record, derived once."""
 
@@ -54,6 +66,8 @@ class ItemRecord(msgspec.Struct, frozen=True):
     at: int
     """Unix ms of the catalog event."""
     written: Written
+    origin: LogPlace | None = None
+    """Of the catalog event, if it was forwarded: a late one is told by it."""
     gone: bool = False
     writer: str = ""
 

@@ -21,7 +21,7 @@ from models.change_events import read_catalog_change, read_stock_change
 from models.errors import BadEvent
 from models.record import AttributeNames, RecordLimits
 from models.tracker import Effects, Tracker
-from models.truth_messages import write_message
+from models.truth_messages import LogPlace, write_message
 from streams import topics
 from streams.connection import Connection
 from streams.consume import BatchConsumer, Batches
@@ -170,7 +170,9 @@ class Track(BatchConsumer):
             if not tracker.stock(change.item_id, change.level):
                 self._late += 1
         elif kind == topics.CATALOG_CHANGES.encode():
-            tracker.catalog(read_catalog_change(origin.key, origin.value), origin.timestamp_ms, self.clock_ms())
+            place = LogPlace(origin.topic, origin.partition, origin.offset)
+            catalog_change = read_catalog_change(origin.key, origin.value)
+            tracker.catalog(catalog_change, origin.timestamp_ms, self.clock_ms(), place)
         else:
             raise BadEvent(f"expected a header {KIND} that names a topic of events, got {kind!r}")
 

@@ -22,6 +22,7 @@ from models.truth_messages import (
     ImageEmbedding,
     ImageRequest,
     ItemEmbedding,
+    LogPlace,
     image_name,
     read_image_request,
     read_item_embedding,
@@ -369,3 +370,28 @@ def test_late_levels_are_ignored_however_late() -> None:
     owner.deliver()
 
     assert read_item_stock(topics.last(STOCKS)["a"]).quantity is None
+
+
+def test_a_forwarded_event_that_comes_late_changes_nothing() -> None:
+    """What a paused worker forwards behind a later event of the same log is ignored, also behind a delete."""
+    topics = Topics()
+    owner = Owner("w", topics, 1)
+
+    def forwarded(attributes: dict[str, Any] | None, offset: int, at: int) -> bool:
+        kept = owner.tracker.catalog(CatalogChange("a", attributes, frozenset()), at, 10_000, LogPlace("c", 5, offset))
+        owner.deliver()
+        return kept
+
+    assert forwarded({"title": "second"}, offset=8, at=200)
+    assert not forwarded({"title": "first"}, offset=7, at=100)
+    owner = Owner("w2", topics, 2)
+    assert not forwarded({"title": "first"}, offset=7, at=100)
+    assert b"second" in topics.last(RECORDS)["a"]
+
+    assert forwarded(None, offset=9, at=300)
+    assert not forwarded({"title": "second"}, offset=8, at=200)
+    owner = Owner("w3", topics, 3)
+    assert not forwarded({"title": "second"}, offset=8, at=200)
+    assert "a" not in topics.last(RECORDS)
+
+    assert forwarded({"title": "in a topic made anew"}, offset=0, at=400)
