@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from indexes.delta import Delta
 from indexes.segment import Segment
+from indexes.selection import Scratch
 
 DELTA = 0
 Index = NDArray[np.int32] | NDArray[np.intp]
@@ -35,29 +36,6 @@ class Part(Protocol):
     def fetch(self, positions: Index) -> NDArray[np.float32]: ...
     def raw(self, positions: Index) -> NDArray[np.float16]: ...
     def use_mean(self, mean: NDArray[np.float32] | None) -> None: ...
-
-
-class Scratch:
-    """Memory that a search writes its scores into: asked anew each time, the system would clear every page of it."""
-
-    def __init__(self) -> None:
-        self._scores = np.empty(0, np.float32)
-        self._weighted = np.empty(0, np.float32)
-        self._reached = np.empty(0, np.bool_)
-
-    def scores(self, lines: int, width: int) -> NDArray[np.float32]:
-        """float32[lines, width] with anything in it; good until the next call."""
-        size = lines * width
-        if size > len(self._scores):
-            self._scores = np.empty(size, np.float32)
-        return self._scores[:size].reshape(lines, width)
-
-    def weighted(self, lines: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """float32 and bool, each [lines, width], with anything in them; good until the next call."""
-        size = lines * width
-        if size > len(self._weighted):
-            self._weighted, self._reached = np.empty(size, np.float32), np.empty(size, np.bool_)
-        return self._weighted[:size].reshape(lines, width), self._reached[:size].reshape(lines, width)
 
 
 class Captured(NamedTuple):

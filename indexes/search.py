@@ -22,44 +22,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.delta import BLOCK
+from indexes.field import NOTHING, Candidates, Field, Weights
 from indexes.query_plan import Way, delta_way, segment_way, trees_count
-from indexes.rows import DELTA, Part, Rows
-from indexes.shard_settings import ShardSettings
+from indexes.rows import DELTA, Part
+from indexes.selection import adjusted, select
 
-Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 Queries = NDArray[np.float32]
 Ints = NDArray[np.intp]
 
+__all__ = ["Candidates", "Field", "search"]
+
 GATHER_ROWS_MAX = 65_536
 """Rows that are copied together at once: 32 MiB at 128 dimensions."""
-
-
-class Candidates(NamedTuple):
-    """The best items for one query, best first."""
-
-    ordinals: NDArray[np.int32]
-    similarity: NDArray[np.float32]
-    """Centred cosine of the item's best image, by its full vector."""
-    image: NDArray[np.int16]
-    """Which image that is: index in the record's images."""
-    fields: NDArray[np.int16]
-    """Which of the searched shards the item is in."""
-
-
-class Field(NamedTuple):
-    """One shard, as far as a search sees it, with what is asked of it."""
-
-    rows: Rows
-    item_ids: Sequence[str]
-    settings: ShardSettings
-    items: int
-    """Items that have a row."""
-    allowed: Sequence[Mask | None]
-    """By query: bool[N] by ordinal, None: all."""
-    factors: Sequence[NDArray[np.floating] | None]
-    """By query: positive factors [N] by ordinal, None: 1.  A factor of 0 rules an item out."""
 
 
 class _Found(NamedTuple):
@@ -77,38 +52,11 @@ class _Source(NamedTuple):
     part: Part
 
 
-class _Weights:
-    """Weights of one group in one field."""
-
-    def __init__(self, allowed: Mask | None, factors: NDArray[np.floating] | None) -> None:
-        self.by_ordinal: Floats | None = None
-        self.matching: int | None = None
-        if factors is not None:
-            self.by_ordinal = factors.astype(np.float32)
-            if allowed is not None:
-                self.by_ordinal *= allowed
-        elif allowed is not None:
-            self.by_ordinal = allowed.astype(np.float32)
-        self.uneven = factors is not None
-
-    def of(self, part: Part, width: int) -> Floats:
-        """float32[width] by position."""
-        shown = part.shown[:width]
-        return shown if self.by_ordinal is None else self.by_ordinal[part.owner[:width]] * shown
-
-    def at(self, part: Part, positions: Ints) -> Floats:
-        """float32[K] at these positions."""
-        shown = part.shown[positions]
-        return shown if self.by_ordinal is None else self.by_ordinal[part.owner[positions]] * shown
-
-    def items(self, most: int) -> int:
-        """About how many items match."""
-        return most if self.by_ordinal is None else min(most, int(np.count_nonzero(self.by_ordinal)))
-
-
 def search(fields: Sequence[Field], queries: Queries, count: int) -> list[Candidates]:
     """For each of the centred unit queries float32[B, D] the best `count` items of all fields together."""
     queries = np.ascontiguousarray(queries, np.float32)
+    if not fields or not len(queries):
+        return [NOTHING] * len(queries)
     run = _Run(fields, queries)
     wanted = 2 * count if run.uneven_rows else count
     found = run.collect(np.arange(len(queries)), wanted)
@@ -136,15 +84,15 @@ class _Run:
             for slot, part in field.rows.parts.items()
         ]
         self.scratch = fields[0].rows.scratch
-        self.slack = queries.shape[1] * 2.0**-23 + 1e-9
+        self.error = queries.shape[1] * 2.0**-23 + 1e-9
         groups: dict[tuple[int, ...], int] = {}
         self.group_of = np.zeros(len(queries), np.intp)
-        self.weights: list[list[_Weights]] = []
+        self.weights: list[list[Weights]] = []
         for number in range(len(queries)):
             key = tuple(id(asked[number]) for field in fields for asked in (field.allowed, field.factors))
             group = groups.setdefault(key, len(groups))
             if group == len(self.weights):
-                self.weights.append([_Weights(field.allowed[number], field.factors[number]) for field in fields])
+                self.weights.append([Weights(field.allowed[number], field.factors[number]) for field in fields])
             self.group_of[number] = group
 
     # Candidates
@@ -199,8 +147,10 @@ class _Run:
         queries = self.queries if len(mine) == len(self.queries) else self.queries[mine]
         scores = self.scratch.scores(len(mine), width)
         for delta, start in zip(deltas, bounds.tolist(), strict=False):
-            np.matmul(queries, delta.centred[: delta.width].T, out=scores[:, start : start + delta.width])
-        asker, column = self._select(scores, weights, lines, wanted)
+            part, by_position = scores[:, start : start + delta.width], weights[:, start : start + delta.width]
+            np.matmul(queries, delta.centred[: delta.width].T, out=part)
+            part *= by_position if len(scans) == 1 else by_position[lines]  # while it is still in the cache
+        asker, column = select(scores, weights, lines, wanted, self.error, self.scratch)
         which = np.searchsorted(bounds, column, side="right") - 1
         return _Found(mine[asker], np.array(sources)[which], column - bounds[which], weights[lines[asker], column])
 
@@ -219,40 +169,12 @@ class _Run:
                 rows = [self.sources[number].part.fetch(positions) for number, positions, _ in chunk]
                 scores = self.scratch.scores(len(mine), len(position))
                 np.matmul(queries, (rows[0] if len(rows) == 1 else np.concatenate(rows)).T, out=scores)
-                line, column = self._select(scores, weight[None], np.zeros(len(mine), np.intp), wanted)
+                scores *= weight
+                line, column = select(
+                    scores, weight[None], np.zeros(len(mine), np.intp), wanted, self.error, self.scratch
+                )
             found.append(_Found(mine[line], source[column], position[column], weight[column]))
         return found
-
-    def _select(self, scores: Floats, weights: Floats, lines: Ints, wanted: int) -> tuple[Ints, Ints]:
-        """Which query and row: all rows that may be among the best `wanted` of a query.
-
-        `scores` float32[B, M] similarities, `weights` float32[G, M], `lines` int[B] the line of weights of each query.
-        """
-        width = scores.shape[1]
-        weighted, reached = self.scratch.weighted(*scores.shape)
-        np.multiply(scores, weights[0] if len(weights) == 1 else weights[lines], out=weighted)
-        block = BLOCK
-        while width // block < 4 * wanted and block > 1:
-            block //= 2
-        across = width // block
-        best = weighted[:, : across * block].reshape(len(scores), block, across).max(axis=1)
-        last = min(wanted, across)
-        bound = np.partition(best, -last, axis=1)[:, -last]
-        slack = 2 * self.slack * weights.max(axis=1)[lines]
-        # Rows that do not match have 0, and negative similarities are not adjusted right: a bound above both is needed.
-        rich = bound > slack
-        np.greater_equal(weighted, np.where(rich, bound - slack, np.float32(np.inf))[:, None], out=reached)
-        for poor in np.flatnonzero(~rich).tolist():
-            weight = weights[lines[poor]]
-            matching = np.flatnonzero(weight)
-            if len(matching) > wanted:
-                weight = weight[matching]
-                right = adjusted(scores[poor, matching], weight)
-                least = np.partition(right, -wanted)[-wanted]
-                matching = matching[right >= least - 2 * self.slack * max(weight.max(), 1 / weight.min())]
-            reached[poor, matching] = True
-        asker, column = np.divmod(np.flatnonzero(reached), width)
-        return asker, column
 
     def _segment(
         self,
@@ -349,11 +271,6 @@ class _Run:
             order[run] = [at for _, _, at in sorted(ids)]
             begin = end + 1
         return order
-
-
-def adjusted(similarity: Floats, factor: Floats) -> Floats:
-    """`similarity * factor` where it is positive, `similarity / factor` below 0: a boost never moves an item down."""
-    return np.where(similarity > 0, similarity * factor, similarity / factor)
 
 
 def _joined(found: list[_Found]) -> _Found:

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.columns import Columns
+from indexes.field import Candidates, Field
 from indexes.join import Join
-from indexes.search import Candidates, Field, search
+from indexes.search import search
 from indexes.shard_files import Reopened, ShardFiles
 from indexes.shard_settings import ShardSettings
 from indexes.stored import ShardItem

@@ -90,7 +90,7 @@ def found(mask: Any) -> set[int]:
 
 
 @given(st.lists(steps, max_size=25), filters)
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_a_mask_says_what_matches_says_of_each_item(sequence: list[Any], last: Filter) -> None:
     """However items come, change and go, and whenever a filter first asks."""
     columns, items = Columns(LOW), Items()

@@ -211,6 +211,16 @@ def test_several_shards_are_searched_as_one(tmp_path: Path) -> None:
         assert best == ids
 
 
+def test_nothing_to_search_is_no_error(tmp_path: Path) -> None:
+    """No shard, no query, no item: empty answers."""
+    pair = Pair(tmp_path)
+    query = np.ones((1, DIMENSION), np.float32)
+
+    assert [0] == [len(answer.ordinals) for answer in search.search([], query, 5)]
+    assert pair.shard.search(query[:0], 5, [], []) == []
+    assert [0] == [len(answer.ordinals) for answer in pair.shard.search(query, 5, [None], [None])]
+
+
 def test_large_gathers_are_done_in_lots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Matching rows beyond the limit are scored some at a time, with the same answer."""
     monkeypatch.setattr(search, "GATHER_ROWS_MAX", 9)

@@ -1,0 +1,74 @@
+"""What goes into a search and comes out of it: a shard with what is asked of it, weights of its rows, candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexes.rows import Part, Rows
+from indexes.shard_settings import ShardSettings
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+Ints = NDArray[np.intp]
+
+
+class Candidates(NamedTuple):
+    """The best items for one query, best first."""
+
+    ordinals: NDArray[np.int32]
+    similarity: NDArray[np.float32]
+    """Centred cosine of the item's best image, by its full vector."""
+    image: NDArray[np.int16]
+    """Which image that is: index in the record's images."""
+    fields: NDArray[np.int16]
+    """Which of the searched shards the item is in."""
+
+
+NOTHING = Candidates(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.int16), np.zeros(0, np.int16))
+
+
+class Field(NamedTuple):
+    """One shard, as far as a search sees it, with what is asked of it."""
+
+    rows: Rows
+    item_ids: Sequence[str]
+    settings: ShardSettings
+    items: int
+    """Items that have a row."""
+    allowed: Sequence[Mask | None]
+    """By query: bool[N] by ordinal, None: all."""
+    factors: Sequence[NDArray[np.floating] | None]
+    """By query: positive factors [N] by ordinal, None: 1.  A factor of 0 rules an item out."""
+
+
+class Weights:
+    """Weights of one group in one field."""
+
+    def __init__(self, allowed: Mask | None, factors: NDArray[np.floating] | None) -> None:
+        self.by_ordinal: Floats | None = None
+        self.matching: int | None = None
+        if factors is not None:
+            self.by_ordinal = factors.astype(np.float32)
+            if allowed is not None:
+                self.by_ordinal *= allowed
+        elif allowed is not None:
+            self.by_ordinal = allowed.astype(np.float32)
+        self.uneven = factors is not None
+
+    def of(self, part: Part, width: int) -> Floats:
+        """float32[width] by position."""
+        shown = part.shown[:width]
+        return shown if self.by_ordinal is None else self.by_ordinal[part.owner[:width]] * shown
+
+    def at(self, part: Part, positions: Ints) -> Floats:
+        """float32[K] at these positions."""
+        shown = part.shown[positions]
+        return shown if self.by_ordinal is None else self.by_ordinal[part.owner[positions]] * shown
+
+    def items(self, most: int) -> int:
+        """About how many items match."""
+        return most if self.by_ordinal is None else min(most, int(np.count_nonzero(self.by_ordinal)))
