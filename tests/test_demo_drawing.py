@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from models.embedder import Embedder
@@ -91,6 +91,8 @@ def test_a_box_turned_is_the_box_in_turned_coordinates(x: float, y: float, w: fl
 @given(st.lists(st.tuples(place, place), min_size=3, max_size=7, unique=True))
 def test_a_polygon_tells_inside_by_the_even_odd_rule(points: list[tuple[float, float]]) -> None:
     """A point is inside where the outline goes around it an odd number of times, and as far as the nearest side is."""
+    xs, ys = np.array(points).T
+    assume(abs(xs @ np.roll(ys, 1) - ys @ np.roll(xs, 1)) > 1e-3)  # a line has no inside
     u, v = grid(9)
     found = shapes.polygon(points).distance(u, v)
     ends = [*points[1:], points[0]]
