@@ -96,6 +96,7 @@ class Embed(mode.Service):
             allow_empty=True,
         )
         app.agent(topic, name="embed")(self._agent)
+        app.on_partitions_revoked.connect(self._forget, weak=False)
         self._app = app
 
     async def on_start(self) -> None:
@@ -112,6 +113,11 @@ class Embed(mode.Service):
 
     def _topic(self, name: str) -> str:
         return self.settings.topic_prefix + name
+
+    async def _forget(self, app: Any, revoked: Any, **_: Any) -> None:
+        """What is in work is somebody else's, or comes again: acknowledged now it would be out of order, and Faust
+        would commit past what was never done."""
+        self._in_work.clear()
 
     async def _agent(self, stream: Any) -> None:
         await self._connected.wait()
@@ -159,7 +165,7 @@ class Embed(mode.Service):
 
     async def _acknowledge(self, stream: Any, tp: Any) -> None:
         """Acknowledge from the front as far as everything is done: Faust commits past what is acknowledged."""
-        in_work = self._in_work[tp]
+        in_work = self._in_work.get(tp) or deque()
         while in_work and in_work[0].done:
             await stream.ack(in_work.popleft().event)
 
