@@ -23,13 +23,18 @@ Easy to get wrong:
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+# Before its import: since 1.29 it otherwise tells its maker of every session, and keeps an id of the machine for that.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 
 from models.errors import BadEvent, KindredError
 from models.vectors import LENGTH_MIN, Vectors, unit

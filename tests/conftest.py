@@ -6,6 +6,8 @@ import os
 
 # Before NumPy is imported: more threads make small matrix products slower, and the figures of two runs differ.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Before onnxruntime is imported, which some tests do by themselves: see models/embedder.py.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import re
 import uuid

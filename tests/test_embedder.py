@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -254,3 +257,13 @@ def test_other_models_work_as_they_come(shared_folder: Path, name: str, dimensio
     assert embedder.dimension == dimension
     assert (vectors * unit(exact.reshape(3, -1))).sum(axis=1).min() > 0.999
     assert np.abs(vectors[1] - embedder.embed(pixels[1:2])[0]).max() < 1e-5
+
+
+def test_nobody_is_told(tmp_path: Path) -> None:
+    """Loading and running a model leaves no session and no id of the machine anywhere: telemetry is off."""
+    program = "from models.embedder import *; e = Embedder(SHIPPED); e.embed(np.zeros((1, e.size, e.size, 3), np.uint8))"
+    kept = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    places = dict.fromkeys(("TMPDIR", "HOME", "XDG_CACHE_HOME"), str(tmp_path))
+    subprocess.run([sys.executable, "-c", program], env=kept | places, cwd=Path(__file__).parents[1], check=True)
+
+    assert list(tmp_path.rglob("*")) == []
