@@ -8,23 +8,17 @@ An offset is committed when the reply was delivered (or has no place): a request
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 from aiokafka import TopicPartition
 
-from indexes.answering import answer_requests
-from indexes.results import AnswerSettings
-from indexes.shard import Shard
 from models.answer import Result
-from models.errors import BadEvent, KindredError, Unavailable
-from models.request import Batch, Request, RequestLimits, parse_requests
-from models.vectors import Vectors, unpack_half
+from models.request import Batch
 from streams import topics
+from streams.answerer import Answerer, Images, LoadedShards, links_of
 from streams.connection import Connection
 from streams.consume import BatchConsumer, Batches
 from streams.dead_letters import header
@@ -37,7 +31,6 @@ from streams.settings import Settings
 
 REQUESTS_MAX = 32
 """Of a poll: larger batches hold the loop for 40 ms and more."""
-HITS_DEFAULT = 30
 IN_FLIGHT_MAX = 512
 """Requests whose replies are not delivered yet; beyond, no more are taken."""
 
@@ -54,19 +47,7 @@ class _Asked:
     @property
     def links(self) -> list[str]:
         """Images that have to be embedded before it can be answered."""
-        return [each.link for entry in self.batch.entries if isinstance(entry, Request) for each in entry.images]
-
-
-class LoadedShards(Protocol):
-    """What answers are made from: the shards of this worker, as the index stage keeps them."""
-
-    shards: Mapping[int, Shard]
-    mean: Vectors | None
-    dimension: int
-    loaded: bool
-
-    def lags_ms(self, now_ms: int) -> dict[str, int]:
-        """By truth, how old what was read last is while more waits."""
+        return links_of(self.batch.entries)
 
 
 class Serve(BatchConsumer):
@@ -87,13 +68,8 @@ class Serve(BatchConsumer):
         self.metrics = metrics
         self.clock_ms = clock_ms
         self.index = index
-        self.vectors = vectors
         self.rules = RuleReader(connection, settings, metrics, self._owns_first_partition)
-        self.limits = RequestLimits(
-            entries_max=settings.entries_max,
-            hits_max=settings.hits_max,
-            hits_default=min(HITS_DEFAULT, settings.hits_max),
-        )
+        self.answerer = Answerer(settings, clock_ms, index, vectors, self.rules.book)
         self.in_flight = InFlight()
         self._beside: set[asyncio.Task[None]] = set()
         self._delivered = asyncio.Event()
@@ -176,46 +152,15 @@ class Serve(BatchConsumer):
         address = self.replies.address(message)
         if address is None:
             return None
-        return _Asked(tp, message, address, parse_requests(message.value, self.limits, self.settings.index))
+        return _Asked(tp, message, address, self.answerer.parse(message.value))
 
     async def _answer_later(self, asked: _Asked) -> None:
         await self.replies.ask(asked.address.topic)
-        links = list(dict.fromkeys(asked.links))
-        outcomes = await asyncio.gather(*(self._image(link) for link in links))
-        await self._reply([asked], self._answer([asked], dict(zip(links, outcomes, strict=True))))
+        await self._reply([asked], self._answer([asked], await self.answerer.images(asked.links)))
 
-    async def _image(self, link: str) -> Vectors | KindredError:
-        """float32[D] of an image, or why there is none."""
-        try:
-            _, vector, _ = await self.vectors.of_link(link)
-        except (BadEvent, Unavailable) as error:
-            return error
-        return unpack_half(vector, self.index.dimension)
-
-    def _answer(self, asked: Sequence[_Asked], images: Mapping[str, Vectors | KindredError]) -> list[Reply]:
+    def _answer(self, asked: Sequence[_Asked], images: Images) -> list[Reply]:
         """Replies to requests, answered together."""
-        started = time.perf_counter()
-        now_ms = self.clock_ms()
-        shards = list(self.index.shards.values())
-        for shard in shards:
-            shard.advance(now_ms)
-        results = iter(
-            answer_requests(
-                [entry for each in asked for entry in each.batch.entries],
-                images,
-                shards,
-                self.rules.book,
-                now_ms,
-                mean=self.index.mean,
-                settings=AnswerSettings(
-                    index_name=self.settings.index,
-                    shards_total=self.settings.shards,
-                    lag_ms=self.index.lags_ms(now_ms),
-                    new_query_id=lambda: secrets.token_hex(16),
-                    elapsed_ms=lambda: int((time.perf_counter() - started) * 1000),
-                ),
-            )
-        )
+        results = iter(self.answerer.answer([entry for each in asked for entry in each.batch.entries], images))
         return [self._reply_to(each, [next(results) for _ in each.batch.entries]) for each in asked]
 
     @staticmethod
