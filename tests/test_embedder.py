@@ -261,7 +261,9 @@ def test_other_models_work_as_they_come(shared_folder: Path, name: str, dimensio
 
 def test_nobody_is_told(tmp_path: Path) -> None:
     """Loading and running a model leaves no session and no id of the machine anywhere: telemetry is off."""
-    program = "from models.embedder import *; e = Embedder(SHIPPED); e.embed(np.zeros((1, e.size, e.size, 3), np.uint8))"
+    program = (
+        "from models.embedder import *; e = Embedder(SHIPPED); e.embed(np.zeros((1, e.size, e.size, 3), np.uint8))"
+    )
     kept = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI")}
     places = dict.fromkeys(("TMPDIR", "HOME", "XDG_CACHE_HOME"), str(tmp_path))
     subprocess.run([sys.executable, "-c", program], env=kept | places, cwd=Path(__file__).parents[1], check=True)

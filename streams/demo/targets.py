@@ -79,7 +79,7 @@ def worth(hits: Sequence[Hit], shown: int, sale: float, low: float) -> float:
     rise = min(up.place - up.place_after, MOVE_MAX) + 2 if up else 0
     fall = min(down.place_after - down.place, MOVE_MAX) + 2 if down and down.place_after < shown else 0
     plain = sum(not (hit.on_sale or hit.low_stock) for hit in hits[:shown]) / max(len(hits[:shown]), 1)
-    return alike + rise + fall + 3 * plain
+    return 2 * alike + rise + fall + 3 * plain
 
 
 def place_of_newcomer(hits: Sequence[Hit], score: float) -> int:
@@ -103,6 +103,6 @@ def best_source(
     def value(source: str) -> float:
         hits = answers[source]
         seen = newcomer is not None and source in newcomer and place_of_newcomer(hits, newcomer[source]) < shown
-        return worth(hits, shown, sale, low) + (6 if seen else 0)
+        return worth(hits, shown, sale, low) + (2 if seen else 0)
 
     return max(answers, key=value)
