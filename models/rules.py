@@ -1,10 +1,8 @@
-"""Merchandising rules: read, which of them apply, in which order.
+"""Merchandising rules: read, and kept as the book of those in force.
 
-A rule is Algolia's Recommend rule and more (docs: `condition`, `consequence`, `validity`).  What is easy to get wrong:
+A rule is Algolia's Recommend rule and more (docs: `condition`, `consequence`, `validity`); what it means is
+`models/rule.py`, which of many apply `models/rule_index.py`.  What is easy to get wrong:
 
-* The condition's `filters` is about the *source* item, everything in `consequence` about what is recommended.
-* A rule with a `filters` condition does not apply where there is no source item (a request by image alone); with
-  several source items it applies if one of them meets the whole condition.
 * Windows are Unix *seconds* in the rule and ms in here: `from <= now < until`.
 * The built-in rule applies beside the others until a rule named `default` replaces it, also by a disabled one.
 * Null is the same as absent: many serializers write every field.
@@ -13,17 +11,18 @@ A rule is Algolia's Recommend rule and more (docs: `condition`, `consequence`, `
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
-
-import msgspec
 
 from models.errors import BadEvent, BadRequest
 from models.field_values import shown
 from models.filter_arrays import optional_filters
-from models.filter_tree import Filter, Scalar, matches
 from models.outside_json import flag_of, kind_of, list_of, object_of, read_object, text_of
 from models.query_parameters import read_filter
+from models.rule import Boost, Pin, Rule, SameAs, Source
+from models.rule_index import RuleIndex
+
+__all__ = ["DEFAULT_RULE", "DEFAULT_RULE_ID", "Boost", "Pin", "Rule", "RuleBook", "SameAs", "parse_rule"]
 
 RULE_BYTES_MAX = 1_000_000
 DEFAULT_RULE_ID = "default"
@@ -32,116 +31,63 @@ PIN_POSITION_MAX = 999
 """A reply has at most 1,000 hits."""
 
 
-class Boost(msgspec.Struct, frozen=True, gc=False):
-    """The ranking score of what the filter finds is multiplied by `factor`; `text` is how the rule wrote it."""
-
-    filter: Filter
-    factor: float
-    text: str
-
-
-class Pin(msgspec.Struct, frozen=True, gc=False):
-    """An item's place among the hits, counted from 0."""
-
-    item_id: str
-    position: int
-
-
-class SameAs(msgspec.Struct, frozen=True, gc=False):
-    """Only items that share a value of `facet` with the source item, or, `negative`, only those that do not."""
-
-    facet: str
-    negative: bool = False
-
-
-class Rule(msgspec.Struct, frozen=True):
-    """One rule, understood."""
-
-    rule_id: str
-    condition: Filter | None = None
-    context: str | None = None
-    hide: frozenset[str] = frozenset()
-    pins: tuple[Pin, ...] = ()
-    filter: Filter | None = None
-    same_as: tuple[SameAs, ...] = ()
-    boosts: tuple[Boost, ...] = ()
-    """Optional filters stand here too, as factors."""
-    validity: tuple[tuple[int | None, int | None], ...] = ()
-    """Windows in Unix ms, from inclusive, until exclusive; none: always."""
-    enabled: bool = True
-    description: str = ""
-    raw: bytes = b""
-    """The rule as it came."""
-
-    def in_window(self, now_ms: int) -> bool:
-        """Whether one of its windows is open."""
-        return not self.validity or any(
-            (begin is None or begin <= now_ms) and (end is None or now_ms < end) for begin, end in self.validity
-        )
-
-    def precedence(self) -> tuple[bool, bool, bool, str]:
-        """Sorts rules first to last: with a context, with filter or boosts, with a window, by id."""
-        steers = self.filter is not None or bool(self.boosts) or bool(self.same_as)
-        return (self.context is None, not steers, not self.validity, self.rule_id)
-
-
 class RuleBook:
-    """The rules in force, kept in the order of precedence."""
+    """The rules in force, found by what a request is about."""
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
-        self._rules = {DEFAULT_RULE_ID: DEFAULT_RULE} | {rule.rule_id: rule for rule in rules}
-        self._arrange()
+        self._rules: dict[str, Rule] = {}
+        self._index = RuleIndex()
+        self._asking = 0
+        self._ordered: tuple[Rule, ...] | None = None
+        for rule in (DEFAULT_RULE, *rules):
+            self.put(rule)
 
     def put(self, rule: Rule) -> None:
         """Takes the rule in place of an earlier one of its id."""
+        self._forget(rule.rule_id)
         self._rules[rule.rule_id] = rule
-        self._arrange()
+        if rule.enabled:
+            self._index.put(rule)
+            self._asking += _asks_source(rule)
 
     def remove(self, rule_id: str) -> None:
         """Forgets the rule; the built-in one comes back if it was named `default`."""
+        self._forget(rule_id)
         if rule_id == DEFAULT_RULE_ID:
-            self._rules[rule_id] = DEFAULT_RULE
-        else:
-            self._rules.pop(rule_id, None)
-        self._arrange()
+            self.put(DEFAULT_RULE)
+
+    def _forget(self, rule_id: str) -> None:
+        self._ordered = None
+        before = self._rules.pop(rule_id, None)
+        if before is not None and before.enabled:
+            self._index.discard(before)
+            self._asking -= _asks_source(before)
 
     def get(self, rule_id: str) -> Rule | None:
         return self._rules.get(rule_id)
 
     def in_force(self) -> tuple[Rule, ...]:
         """All enabled rules in the order of precedence, whatever their windows."""
+        if self._ordered is None:
+            enabled = [rule for rule in self._rules.values() if rule.enabled]
+            self._ordered = tuple(sorted(enabled, key=Rule.precedence))
         return self._ordered
 
     @property
     def asks_source(self) -> bool:
         """Whether any rule has something to ask of the source item, so that its values are needed."""
-        return self._asks_source
+        return self._asking > 0
 
-    def applicable(
-        self, sources: Sequence[Mapping[str, Sequence[Scalar]]], contexts: Iterable[str], now_ms: int
-    ) -> tuple[Rule, ...]:
+    def applicable(self, sources: Sequence[Source], contexts: Collection[str], now_ms: int) -> tuple[Rule, ...]:
         """The rules that apply to a request, in the order of precedence.
 
         `sources`: per source item its values by dotted path, derived attributes included; `contexts`: the request's.
         """
-        if self._always:
-            return self._ordered
-        return tuple([rule for rule in self._ordered if _applies(rule, sources, contexts, now_ms)])
-
-    def _arrange(self) -> None:
-        self._ordered = tuple(sorted([rule for rule in self._rules.values() if rule.enabled], key=Rule.precedence))
-        self._asks_source = any(rule.condition is not None or rule.same_as for rule in self._ordered)
-        self._always = not any(rule.condition or rule.context is not None or rule.validity for rule in self._ordered)
+        return self._index.applicable(sources, contexts, now_ms)
 
 
-def _applies(
-    rule: Rule, sources: Sequence[Mapping[str, Sequence[Scalar]]], contexts: Iterable[str], now_ms: int
-) -> bool:
-    if rule.context is not None and rule.context not in contexts:
-        return False
-    if not rule.in_window(now_ms):
-        return False
-    return rule.condition is None or any(matches(rule.condition, values) for values in sources)
+def _asks_source(rule: Rule) -> bool:
+    return rule.condition is not None or bool(rule.same_as)
 
 
 def parse_rule(rule_id: str, value: bytes) -> Rule:
