@@ -79,7 +79,9 @@ for command in (publish, similar, item, status, dead_letters):
 
 
 @main.command(short_help="See the whole system on a tour.")
-@click.option("--items", type=click.IntRange(10, 100_000), help="How many items the catalog has.")
+@click.option(
+    "--items", type=click.IntRange(10, 100_000), help="How many items the catalog has (300), or pictures are taken."
+)
 @click.option(
     "--images",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -87,11 +89,12 @@ for command in (publish, similar, item, status, dead_letters):
 )
 @click.option("--exit", "exit_at_end", is_flag=True, help="End after the tour, also on a terminal.")
 def demo(items: int | None, images: Path | None, exit_at_end: bool) -> int:
-    """The whole system in one process, and a tour of what it does.
+    """The whole system, started for you, and a tour of what it does.
 
-    Streams a catalog of pictures onto the topics, asks for look-alikes while items go on sale, sell out and vanish, and
-    writes demo.html.  On a terminal it then stays up for your own questions until Ctrl-C.  Without KINDRED_BROKER it
-    runs on an embedded broker, in memory.
+    Starts a worker, streams a catalog of pictures onto the topics, asks for look-alikes while items go on sale, run low,
+    sell out, are deleted and come in, and writes demo.html.  On a terminal it then stays up for your own questions until
+    Ctrl-C.  Without KINDRED_BROKER it runs on an embedded broker, in memory; with it, on topics of its own that are
+    deleted at the end.  Ends with 1 when a step did not come out.
 
     \b
     Example:  kindred demo --items 500

@@ -31,6 +31,7 @@ from streams.demo import steps as steps_module
 from streams.demo import targets
 from streams.demo.capacity import SHIPPED_DIMENSION, bytes_of_item, items_max
 from streams.demo.catalog import drawn_items, file_links
+from streams.demo.display import SHOWN
 from streams.demo.narrator import Narrator
 from streams.demo.showcase import (
     SEED,
@@ -41,7 +42,7 @@ from streams.demo.showcase import (
     sample_records,
     spread,
 )
-from streams.demo.steps import LOW, SALE, SHOWN, LeftOut, Steps
+from streams.demo.steps import LOW, SALE, LeftOut, Steps
 from streams.demo.studio import draw_catalog
 from streams.demo.targets import Hit
 from streams.demo.tour import run

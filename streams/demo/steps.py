@@ -9,21 +9,17 @@ from __future__ import annotations
 import statistics
 from collections.abc import Awaitable, Callable, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from models.filter_tree import matches
-from models.rules import DEFAULT_RULE, Boost
-from models.stock import DERIVED
+from models.rules import DEFAULT_RULE
 from streams.client import NoReply, RequestFailed
 from streams.demo import targets
+from streams.demo.display import SHOWN, Display, boosts_of, ranked, title_of, words
 from streams.demo.showcase import Record, Showcase
-from streams.demo.tour_steps import ShownEvent, ShownItem, TourStep
-from streams.demo.visitor import Answer, Hit, Seen, Visitor
+from streams.demo.tour_steps import ShownEvent, TourStep
+from streams.demo.visitor import Answer, Seen, Visitor
 from streams.topics import CATALOG_CHANGES, SIMILAR_REQUESTS, STOCK_LEVELS
 
-SHOWN = 7
-"""Hits of an answer that are shown; a step's own hit is shown further down, too, up to `SHOWN_MAX`."""
-SHOWN_MAX = 10
 FETCHED = 30
 TIMED = 20
 """Requests that the time of an answer is the median of."""
@@ -32,9 +28,7 @@ PRICE_CUT = 0.8
 LOW_QUANTITY = 2
 SCORE_TOLERANCE = 0.02
 """Scores come rounded to hundredths."""
-
 ASKED = ("objectID", "maxRecommendations")
-
 SALE, LOW = (boost.factor for boost in DEFAULT_RULE.boosts)
 
 
@@ -57,6 +51,7 @@ class Steps:
         self.answer_ms: float | None = None
         self.new_ms: float | None = None
         self._touched: list[str] = []
+        self._display = Display(showcase)
 
     @property
     def all(self) -> tuple[Callable[[], Awaitable[TourStep | LeftOut]], ...]:
@@ -69,7 +64,7 @@ class Steps:
             return await step()
         except (RequestFailed, NoReply) as error:
             title = step.__name__.replace("_", " ").capitalize()
-            return TourStep(title, f"A request failed: {error}", source=self._source(), passed=False)
+            return TourStep(title, f"A request failed: {error}", source=self._display.source(self.source), passed=False)
 
     # The steps.
 
@@ -82,14 +77,14 @@ class Steps:
         if not ranks or ranks != sorted(ranks, reverse=True) or answer.place(self.source) is not None:
             wrong.append("expected hits without the item itself, best first")
         told = "Scores say how alike the pictures look: 100 is the same picture, 0 no more alike than two random ones."
-        rules = f"{', '.join(answer.rules) or 'none'}: {_words(DEFAULT_RULE.boosts)}"
+        rules = f"{', '.join(answer.rules) or 'none'}: {words(DEFAULT_RULE.boosts)}"
         told += f" Rank scores say what the rules make of that ({rules})."
         return TourStep(
-            f"What looks like “{self._title(self.source)}”?",
+            f"What looks like “{self._display.title(self.source)}”?",
             _with(told + self._same_category(answer), wrong),
             (ShownEvent(SIMILAR_REQUESTS, self.source, self.visitor.request(self.source, FETCHED), ASKED),),
-            self._source(),
-            after=self._rows(answer),
+            self._display.source(self.source),
+            after=self._display.rows(answer),
             timings=((f"from request to answer, median of {TIMED}", self.answer_ms),),
             passed=not wrong,
         )
@@ -109,7 +104,7 @@ class Steps:
         event = ShownEvent(CATALOG_CHANGES, target.item_id, record, ("price",))
         seen = await self._send_and_see(event, lambda answer: _flag(answer, target.item_id, "on_sale"))
         self.showcase.records[target.item_id] = record
-        title = f"“{self._title(target.item_id)}” goes on sale"
+        title = f"“{self._display.title(target.item_id)}” goes on sale"
         return self._moved(title, event, target, before, seen, "up")
 
     async def runs_low(self) -> TourStep | LeftOut:
@@ -126,7 +121,7 @@ class Steps:
             )
         event = ShownEvent(STOCK_LEVELS, target.item_id, {"quantity": LOW_QUANTITY}, ("quantity",))
         seen = await self._send_and_see(event, lambda answer: _flag(answer, target.item_id, "low_stock"))
-        title = f"“{self._title(target.item_id)}” runs low"
+        title = f"“{self._display.title(target.item_id)}” runs low"
         return self._moved(title, event, target, before, seen, "down")
 
     async def sells_out(self) -> TourStep | LeftOut:
@@ -149,7 +144,7 @@ class Steps:
         else:
             told += f' It is still in the catalog: with "outOfStock": true it stands on place {place + 1}.'
         self._touched.append(item_id)
-        title = f"“{self._title(item_id)}” sells out"
+        title = f"“{self._display.title(item_id)}” sells out"
         return self._vanished(title, event, item_id, before, seen, told, wrong)
 
     async def is_deleted(self) -> TourStep | LeftOut:
@@ -173,7 +168,7 @@ class Steps:
                 told += f" A request for it is now answered with 404: {error}."
             else:
                 wrong.append(f"expected a request for it to be answered with 404, got {error.status}: {error}")
-        title = f"“{self._title(item_id)}” is deleted"
+        title = f"“{self._display.title(item_id)}” is deleted"
         step = self._vanished(title, event, item_id, before, seen, told, wrong)
         del self.showcase.records[item_id]
         return step
@@ -183,7 +178,7 @@ class Steps:
         record = self._newcomer()
         if record is None:
             return LeftOut("A new item comes in", "There is no picture left that could be new.")
-        item_id, title = str(record["objectID"]), f"“{_title(record)}” comes in"
+        item_id, title = str(record["objectID"]), f"“{title_of(record)}” comes in"
         before = await self._ask(source=self.new_source)
         event = ShownEvent(CATALOG_CHANGES, item_id, record, ("image",))
         seen = await self._send_and_see(event, lambda answer: answer.place(item_id) is not None, self.new_source)
@@ -203,9 +198,9 @@ class Steps:
             title,
             _with(told, wrong),
             (event,),
-            self._source(self.new_source),
-            self._rows(before),
-            self._rows(seen.answer, item_id, "new" if place is not None else ""),
+            self._display.source(self.new_source),
+            self._display.rows(before),
+            self._display.rows(seen.answer, item_id, "new" if place is not None else ""),
             self._timings(seen),
             not wrong,
         )
@@ -235,7 +230,7 @@ class Steps:
         else:
             boosts = boosts_of(new)
             factor = prod(boost.factor for boost in boosts)
-            short = _words(boosts)
+            short = words(boosts)
             told = (
                 f"Rule {', '.join(seen.answer.rules)}: {short}. It looks as alike as before ({new['_score']:.1f}), but "
                 f"ranks with {new['_rankScore']:.1f} instead of {old['_rankScore']:.1f}: "
@@ -251,9 +246,9 @@ class Steps:
             title,
             _with(told, wrong),
             (event,),
-            self._source(),
-            self._rows(before, item_id),
-            self._rows(seen.answer, item_id, short),
+            self._display.source(self.source),
+            self._display.rows(before, item_id),
+            self._display.rows(seen.answer, item_id, short),
             self._timings(seen),
             not wrong,
         )
@@ -265,9 +260,9 @@ class Steps:
             title,
             _with(told, wrong),
             (event,),
-            self._source(),
-            self._rows(before, item_id),
-            self._rows(seen.answer, item_id),
+            self._display.source(self.source),
+            self._display.rows(before, item_id),
+            self._display.rows(seen.answer, item_id),
             self._timings(seen),
             not wrong,
         )
@@ -293,75 +288,10 @@ class Steps:
         name = wanted if isinstance(wanted, str) else " / ".join(map(str, wanted))
         return f" {same} of the {len(hits)} shown are of its category ({name}); the request did not ask for that."
 
-    # What is shown.
-
-    def _title(self, item_id: str) -> str:
-        return _title(self.showcase.records[item_id])
-
-    def _source(self, source: str | None = None) -> ShownItem:
-        record = self.showcase.records[source or self.source]
-        price, list_price = record.get("price"), record.get("list_price")
-        return ShownItem(
-            str(record["objectID"]),
-            _title(record),
-            self.showcase.picture(record),
-            price,
-            list_price,
-            on_sale=bool(price and list_price and price < list_price),
-        )
-
-    def _rows(self, answer: Answer, focus: str = "", reason: str = "") -> tuple[ShownItem, ...]:
-        """The hits that are shown, with the one in focus even if it stands further down."""
-        place = answer.place(focus)
-        count = max(SHOWN, min(place + 1, SHOWN_MAX)) if place is not None else SHOWN
-        return tuple(self._row(hit, focus, reason) for hit in answer.hits[:count])
-
-    def _row(self, hit: Hit, focus: str, reason: str) -> ShownItem:
-        mine = hit["objectID"] == focus
-        return ShownItem(
-            hit["objectID"],
-            _title(hit),
-            self.showcase.picture(hit),
-            hit.get("price"),
-            hit.get("list_price"),
-            hit.get("stock"),
-            bool(hit.get("on_sale")),
-            bool(hit.get("low_stock")),
-            bool(hit.get("out_of_stock")),
-            hit["_score"],
-            hit["_rankScore"],
-            mine,
-            reason if mine else "",
-        )
-
-
-def ranked(answer: Answer) -> list[targets.Hit]:
-    """The hits of an answer as `targets` reads them."""
-    return [
-        targets.Hit(
-            hit["objectID"], hit["_score"], hit["_rankScore"], bool(hit.get("on_sale")), bool(hit.get("low_stock"))
-        )
-        for hit in answer.hits
-    ]
-
-
-def boosts_of(hit: Hit) -> list[Boost]:
-    """The boosts of the built-in rule that an item's derived attributes meet."""
-    values = {name: (hit[name],) for name in DERIVED if hit.get(name) is not None}
-    return [boost for boost in DEFAULT_RULE.boosts if matches(boost.filter, values)]
-
-
-def _words(boosts: Sequence[Boost]) -> str:
-    return ", ".join(f"{boost.text} ×{boost.factor:g}" for boost in boosts)
-
 
 def _flag(answer: Answer, item_id: str, name: str) -> bool:
     hit = answer.hit(item_id)
     return hit is not None and hit.get(name) is True
-
-
-def _title(record: Any) -> str:
-    return str(record.get("title") or record["objectID"])
 
 
 def _with(told: str, wrong: Sequence[str]) -> str:

@@ -25,12 +25,13 @@ from streams.connection import Connection
 from streams.demo import showcase as showcases
 from streams.demo import targets
 from streams.demo.capacity import items_max
+from streams.demo.display import SHOWN, ranked
 from streams.demo.feed import Fed, feed, ready, settled
 from streams.demo.narrator import Narrator
 from streams.demo.page import tour_page
 from streams.demo.showcase import Record, Showcase
 from streams.demo.stage_set import StageSet, interruptible
-from streams.demo.steps import FETCHED, LOW, SALE, SHOWN, LeftOut, Steps, ranked
+from streams.demo.steps import FETCHED, LOW, SALE, LeftOut, Steps
 from streams.demo.tour_steps import TourStep, TourTotals
 from streams.demo.visitor import Visitor
 from streams.embedded_broker import PARTITION_BYTES_MAX
