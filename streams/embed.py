@@ -114,9 +114,11 @@ class Embed(mode.Service):
     def _topic(self, name: str) -> str:
         return self.settings.topic_prefix + name
 
-    async def _forget(self, app: Any, revoked: Any, **_: Any) -> None:
-        """What is in work is somebody else's, or comes again: acknowledged now it would be out of order, and Faust
-        would commit past what was never done."""
+    async def _forget(self, *_: Any, **__: Any) -> None:
+        """What is in work is somebody else's, or comes again.
+
+        Acknowledged now it would be out of order, and Faust would commit past what was never done.
+        """
         self._in_work.clear()
 
     async def _agent(self, stream: Any) -> None:
