@@ -91,10 +91,10 @@ for command in (publish, similar, item, status, dead_letters):
 def demo(items: int | None, images: Path | None, exit_at_end: bool) -> int:
     """The whole system, started for you, and a tour of what it does.
 
-    Starts a worker, streams a catalog of pictures onto the topics, asks for look-alikes while items go on sale, run low,
-    sell out, are deleted and come in, and writes demo.html.  On a terminal it then stays up for your own questions until
-    Ctrl-C.  Without KINDRED_BROKER it runs on an embedded broker, in memory; with it, on topics of its own that are
-    deleted at the end.  Ends with 1 when a step did not come out.
+    Starts a worker, streams a catalog of pictures onto the topics, asks for look-alikes while items go on sale, run
+    low, sell out, are deleted and come in, and writes demo.html.  On a terminal it then stays up for your own questions
+    until Ctrl-C.  Without KINDRED_BROKER it runs on an embedded broker, in memory; with it, on topics of its own that
+    are deleted at the end.  Ends with 1 when a step did not come out.
 
     \b
     Example:  kindred demo --items 500
