@@ -395,6 +395,31 @@ def test_a_step_is_told_as_text() -> None:
     assert any("1 of 5 steps did not come out" in line for line in lines)
 
 
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_a_table_fits_its_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On 80 columns only ids and titles are cut; every number, move and mark is there whole."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    out = io.StringIO()
+    terminal = Terminal(out, io.StringIO())
+    terminal._console._force_terminal = True
+    narrator = Narrator(terminal)
+    marks: dict[str, Any] = {"price": 1_046.36, "stock": 12, "score": 100.0, "rank_score": 115.0, "on_sale": True}
+    before = [
+        ShownItem(f"dresses/{n}-of-a-long-name.jpg", f"A dress of a long name, number {n}", **marks) for n in range(7)
+    ]
+    gone = ShownItem("cushion-001", "A cushion of a long name", in_focus=True, low_stock=True, **marks)
+    narrator.step(1, TourStep("Step", "Why.", before=(*before[:3], gone, *before[3:]), after=tuple(before)))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
+
+    assert all(len(line) <= width for line in shown)
+    rows = [line for line in shown if "115.0" in line]
+    assert len(rows) == 8
+    assert all("sale 1,046.36" in row and "100.0" in row for row in rows)
+    assert ["✕ gone" in row and "low 12" in row for row in rows].count(True) == 1
+    assert sum("▲ 1" in row for row in rows) == 4
+    assert "ranks" in " ".join(shown) if width == 80 else "rank score" in " ".join(shown)
+
+
 # The whole of it.
 
 

@@ -24,12 +24,13 @@ from streams.terminal import Terminal, printable
 WIDTH_MAX = 120
 PLAIN_WIDTH = 110
 """On a pipe, which has none."""
-ITEM_LENGTH_MIN = 14
-TITLE_LENGTH_MIN = 12
-GAP = 1
+ITEM_LENGTH_MIN = 11
+TITLE_LENGTH_MIN = 9
+WIDE = 96
+"""Columns from which a table has room between its own."""
 INDENT = 3
 NAME_WIDTH = 9
-NUMBERS = ("rank", "was", "score", "rank score", "price", "stock")
+NUMBERS = ("rank", "was", "score", "rank score", "ranks", "price", "stock")
 
 
 class Narrator:
@@ -134,16 +135,9 @@ def _event(event: ShownEvent) -> Text:
 def _table(step: TourStep, width: int) -> Table:
     """The answer after the event, with the places before; what has vanished stands at its old place."""
     compared = step.before is not None
-    headings = [
-        "rank",
-        *(["was", "move"] if compared else []),
-        "item",
-        "title",
-        "score",
-        "rank score",
-        "price",
-        "stock",
-    ]
+    wide = width >= WIDE
+    ranks = ("rank", "was", "move") if compared else ("rank",)
+    headings = (*ranks, "item", "title", "score", "rank score" if wide else "ranks", "price", "stock")
     places = {item.item_id: place for place, item in enumerate(step.before or (), start=1)}
     moved = moves(step.before or (), step.after)
     rows = []
@@ -151,8 +145,8 @@ def _table(step: TourStep, width: int) -> Table:
         was = places.get(item.item_id)
         moves_ = [Text(str(was or "")), _arrow(rank, moved.get(item.item_id), item.in_focus)] if compared else []
         rows.append([Text(str(rank or "")), *moves_, *(Text(printable(cell)) for cell in _cells(item))])
-    _fit(headings, rows, width)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, GAP, 0, 0))
+    _fit(headings, rows, width - (2 if wide else 1) * len(headings) - 1)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, int(wide), 0, 0))
     for heading in headings:
         table.add_column(heading, justify="right" if heading in NUMBERS else "left", no_wrap=True)
     for row, (_, item) in zip(rows, _lines(step), strict=True):
@@ -161,10 +155,10 @@ def _table(step: TourStep, width: int) -> Table:
 
 
 def _fit(headings: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> None:
-    """Cut ids and titles, and nothing else, so that the table is as wide as there is room."""
+    """Cut ids and titles, and nothing else, so that all columns together are at most `width`."""
     widths = [max([len(heading), *(row[place].cell_len for row in rows)]) for place, heading in enumerate(headings)]
     item, title = headings.index("item"), headings.index("title")
-    others = sum(widths) - widths[item] - widths[title] + (GAP + 1) * len(headings) + 1
+    others = sum(widths) - widths[item] - widths[title]
     item_width = min(widths[item], max(ITEM_LENGTH_MIN, width - others - widths[title]))
     title_width = min(widths[title], max(TITLE_LENGTH_MIN, width - others - item_width))
     for row in rows:
