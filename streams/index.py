@@ -173,9 +173,14 @@ class Index(mode.Service):
 
     async def _checkpoint(self, number: int, shard: Shard) -> None:
         checkpoint, offsets = shard.capture(), dict(shard.next_offsets)
-        await asyncio.to_thread(checkpoint.write)
+        try:
+            await asyncio.to_thread(checkpoint.write)
+        except OSError as error:  # a full disk is no reason to stop answering; the next start only takes longer
+            log.error("the checkpoint of shard %d is not written, and tried again later: %s", number, error)
+            self.metrics.checkpoint_failures.labels(number).inc()
+        else:
+            self.metrics.checkpoints.labels(number).inc()
         self._written[number] = (time.monotonic(), offsets)
-        self.metrics.checkpoints.labels(number).inc()
 
     def _apply(self, tp: TopicPartition, messages: Sequence[Any]) -> None:
         name = tp.topic.removeprefix(self.settings.topic_prefix)

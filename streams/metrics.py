@@ -71,6 +71,19 @@ class Metrics:
             registry=registry,
             buckets=REQUEST_BUCKETS_S,
         )
+        self.http_requests = Counter(
+            "kindred_http_requests",
+            "HTTP calls of the gateway, by call and status; 429: more was asked than KINDRED_HTTP_SHARE allows.",
+            ["call", "status"],
+            registry=registry,
+        )
+        self.http_seconds = Histogram(
+            "kindred_http_seconds",
+            "Seconds from an HTTP call's headers to its answer, by call.",
+            ["call"],
+            registry=registry,
+            buckets=REQUEST_BUCKETS_S,
+        )
         self.shard_items = Gauge("kindred_shard_items", "Items that can be recommended.", ["shard"], registry=registry)
         self.shard_rows = Gauge("kindred_shard_rows", "Vectors by place.", ["shard", "place"], registry=registry)
         self.seals = Gauge(
@@ -80,6 +93,12 @@ class Metrics:
             registry=registry,
         )
         self.checkpoints = Counter("kindred_checkpoints", "Checkpoints written.", ["shard"], registry=registry)
+        self.checkpoint_failures = Counter(
+            "kindred_checkpoint_failures",
+            "Checkpoints that could not be written: is the disk of KINDRED_DATA full?",
+            ["shard"],
+            registry=registry,
+        )
         self.rules = Gauge("kindred_rules", "Rules in force.", registry=registry)
         self.ready = Gauge("kindred_ready", "1 when the worker answers from complete shards.", registry=registry)
 
