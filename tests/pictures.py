@@ -9,7 +9,6 @@ from pathlib import Path
 
 from streams.demo.catalog import drawn_items
 
-
 CATEGORIES = 5
 """So few that each has enough members to be found."""
 
