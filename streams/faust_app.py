@@ -1,10 +1,11 @@
-"""The Faust application that is each worker's shell: lifecycle, agent of the embed stage, web pages.
+"""The Faust application that is each worker's shell: lifecycle, agent of the embed stage.
 
-Faust is used for what it is good at.  Its exactly-once, tables, replies and topic declaration are not used.
+Faust is used for what it is good at.  Its exactly-once, tables, replies, topic declaration and web pages are not used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import faust
@@ -16,7 +17,37 @@ from streams.settings import Settings
 EMBEDDED_FETCH_WAIT_MS = 10
 
 
-class _EagerThread(driver.AIOKafkaConsumerThread):
+class _Thread(driver.AIOKafkaConsumerThread):
+    """Reads a partition that has no committed offset from its beginning again after a rebalance.
+
+    Faust drops what it has fetched during one and then goes back to the committed offsets; where there is none it went
+    on behind what it had dropped.
+    """
+
+    async def seek_to_committed(self) -> Mapping[Any, Any]:
+        """Go back to the committed offsets; returned by partition, None where there is none."""
+        committed: Mapping[Any, Any] = await self.call_thread(self._seek)
+        return committed
+
+    async def _seek(self) -> Mapping[Any, Any]:
+        consumer = self._ensure_consumer()
+        committed: Mapping[Any, Any] = await consumer.seek_to_committed()
+        fresh = [tp for tp, offset in committed.items() if not offset]
+        for tp, offset in (await consumer.beginning_offsets(fresh)).items() if fresh else ():
+            consumer.seek(tp, offset)
+        return committed
+
+
+class _Consumer(driver.Consumer):
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _Transport(driver.Transport):
+    Consumer = _Consumer
+
+
+class _EagerThread(_Thread):
     """Does not let a fetch wait: the embedded broker does not wake it, and Faust's own wait is 1.5 s."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -53,14 +84,9 @@ def make_app(settings: Settings, connection: Connection) -> faust.App:
         consumer_auto_offset_reset="earliest",
         producer_max_request_size=REQUEST_BYTES_MAX,
         datadir=str(settings.data / "faust"),
-        web_bind=settings.web_host,
-        web_host=settings.web_host,
-        web_port=settings.web_port,
-        web_tables_enabled=False,
-        web_router_enabled=False,
-        web_metrics_enabled=False,
+        web_enabled=False,  # streams/web.py answers before Faust has started, and what Faust's server cannot
         logging_config=None,
     )
-    if connection.embedded:
-        app.transport = _EagerTransport(app.conf.broker_consumer, app)
+    transport = _EagerTransport if connection.embedded else _Transport
+    app.transport = transport(app.conf.broker_consumer, app)
     return app

@@ -1,7 +1,8 @@
 """What an operator's machines ask: `/livez`, `/readyz`, `/metrics`, and `/status` for people and scripts.
 
 Alive is the process whose loop turns.  Ready is a worker that is loaded to the end it saw at its start *and* has heard
-from the broker lately: a page that only says "loaded" stays green while the broker is away.
+from the broker lately: a page that only says "loaded" stays green while the broker is away.  The first two are open to
+everybody who reaches them, because what asks them seldom has a key; they tell nothing of the catalog.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import faust
-from faust.web import Response, View
+from aiohttp import web
 
+from streams.http_answers import json_answer
+from streams.keys import Keys
 from streams.metrics import Metrics
+from streams.web import Web
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Stage(Protocol):
@@ -36,24 +41,27 @@ class Stage(Protocol):
 class Health:
     """The pages of one worker."""
 
-    def __init__(self, metrics: Metrics, stages: dict[str, Stage], writer: str) -> None:
+    def __init__(self, metrics: Metrics, keys: Keys, writer: str) -> None:
         self.metrics = metrics
-        self.stages = stages
+        self.keys = keys
         self.writer = writer
-        self.started = time.time()
+        self.stages: dict[str, Stage] = {}
+        self.waiting = "the broker is not reached yet"
+        """Why there are no stages: they are made when the topics are there."""
+        self.began_s = time.time()
 
-    def register(self, app: faust.App) -> None:
-        """Add the pages to a Faust application."""
-        self._page(app, "/livez", lambda view: view.json({"status": "alive"}))
-        self._page(app, "/readyz", self._ready)
-        self._page(app, "/status", lambda view: view.json(self.status()))
-        self._page(app, "/metrics", self._metrics)
+    def register(self, web: Web) -> None:
+        """Add the pages to the web server."""
+        web.add("GET", "/livez", self._page(lambda request: json_answer(request, {"status": "alive"})))
+        web.add("GET", "/readyz", self._page(self._ready))
+        web.add("GET", "/status", self._page(lambda request: json_answer(request, self.status()), guarded=True))
+        web.add("GET", "/metrics", self._page(self._metrics, guarded=True))
 
     def status(self) -> dict[str, Any]:
         """Everything that the stages tell of themselves."""
         return {
             "worker": self.writer,
-            "up_s": round(time.time() - self.started, 1),
+            "up_s": round(time.time() - self.began_s, 1),
             "ready": not self.reasons(),
             "waiting_for": self.reasons(),
             "stages": {name: stage.status() for name, stage in self.stages.items() if stage.started},
@@ -61,26 +69,30 @@ class Health:
 
     def reasons(self) -> dict[str, str]:
         """Why the worker is not ready, by stage."""
+        if self.waiting:
+            return {"worker": self.waiting}
         found = {
             name: stage.waiting_for() if stage.started else "it is starting" for name, stage in self.stages.items()
         }
         return {name: reason for name, reason in found.items() if reason}
 
-    def _ready(self, view: View) -> Response:
+    def _ready(self, request: web.BaseRequest) -> web.Response:
         reasons = self.reasons()
         self.metrics.ready.set(not reasons)
         body = {"status": "waiting" if reasons else "ready", "waiting_for": reasons}
-        return view.json(body, status=503 if reasons else 200)
+        return json_answer(request, body, 503 if reasons else 200)
 
-    def _metrics(self, view: View) -> Response:
+    def _metrics(self, request: web.BaseRequest) -> web.Response:
         for stage in self.stages.values():
             if stage.started:
                 stage.measure()
         self.metrics.ready.set(not self.reasons())
-        return view.bytes(self.metrics.text(), content_type="text/plain")
+        return web.Response(body=self.metrics.text(), headers={"Content-Type": METRICS_TYPE})
 
-    @staticmethod
-    def _page(app: faust.App, path: str, answer: Callable[[View], Response]) -> None:
-        @app.page(path, name=path.strip("/"))
-        async def page(view: View, request: Any) -> Response:
-            return answer(view)
+    def _page(self, answer: Callable[[web.BaseRequest], web.Response], guarded: bool = False) -> Any:
+        async def page(request: web.BaseRequest, parts: tuple[str, ...]) -> web.Response:
+            if guarded:
+                self.keys.check_page(request)
+            return answer(request)
+
+        return page

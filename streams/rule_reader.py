@@ -6,15 +6,16 @@ dead letter; one that already was there at the start is only logged, because who
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import mode
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from models.errors import BadEvent
-from models.rules import RuleBook, parse_rule
+from models.rules import Rule, RuleBook, parse_rule
 from streams import topics
 from streams.connection import Connection
 from streams.dead_letters import dead_letter
@@ -25,6 +26,13 @@ from streams.settings import Settings
 from streams.truths import TruthReader
 
 log = logging.getLogger(__name__)
+
+
+class StoredRule(NamedTuple):
+    """A rule as it stands on the topic, enabled or not."""
+
+    rule: Rule
+    updated_ms: int
 
 
 class RuleReader(mode.Service):
@@ -48,8 +56,29 @@ class RuleReader(mode.Service):
         """Whether the rules that were there at the start are in force."""
         self.newest_ms: int | None = None
         """Unix ms of the newest rule change that is in force."""
+        self.stored: dict[str, StoredRule] = {}
+        """By id, the rules of the topic that could be understood."""
+        self.unusable: set[str] = set()
+        """Ids of which only what could not be understood stands there."""
+        self.next_offset = 0
+        """All of the topic before it is in force."""
+        self._moved = asyncio.Event()
 
     producer: AIOKafkaProducer
+
+    async def reached(self, offset: int, wait_s: float) -> bool:
+        """Whether all before `offset` is in force, at once or within `wait_s`."""
+        try:
+            async with asyncio.timeout(wait_s):
+                while self.next_offset < offset:
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def end(self) -> int:
+        """Where the topic ends now."""
+        return int((await self.reader.consumer.end_offsets([self._place]))[self._place])
 
     async def on_start(self) -> None:
         self._place = TopicPartition(self.settings.topic_prefix + topics.RULE_CHANGES, 0)
@@ -75,6 +104,14 @@ class RuleReader(mode.Service):
                 self.metrics.rules.set(len(self.book.in_force()))
                 await outbox.deliver()
             self.loaded = self.loaded or self.reader.caught_up
+            self._move_to(self.reader.position(self._place))
+
+    def _move_to(self, offset: int | None) -> None:
+        """Tell who waits for it that all before `offset` is in force."""
+        if offset is not None and offset > self.next_offset:
+            self.next_offset = offset
+            self._moved.set()
+            self._moved = asyncio.Event()
 
     def _take(self, message: Any, outbox: Outbox) -> None:
         try:
@@ -83,8 +120,14 @@ class RuleReader(mode.Service):
             rule_id = message.key.decode()
             if message.value is None:
                 self.book.remove(rule_id)
+                self.stored.pop(rule_id, None)
             else:
-                self.book.put(parse_rule(rule_id, message.value))
+                if rule_id not in self.stored:
+                    self.unusable.add(rule_id)
+                rule = parse_rule(rule_id, message.value)
+                self.book.put(rule)
+                self.stored[rule_id] = StoredRule(rule, message.timestamp)
+            self.unusable.discard(rule_id)
             self.newest_ms = message.timestamp
         except (BadEvent, UnicodeDecodeError) as error:
             log.warning("rule-changes@%d is not understood, an earlier version stays: %s", message.offset, error)

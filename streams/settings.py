@@ -63,6 +63,9 @@ class Settings:
     image_retry_s: float = _setting(2.0, "seconds until the second attempt; doubles with every further one", 0.01, 3600)
     hits_max: int = _setting(1_000, "hits of an answer", 1, 10_000)
     entries_max: int = _setting(50, "requests of a batch", 1, 1_000)
+    http_body_bytes_max: int = _setting(8_000_000, "bytes of an HTTP body, unpacked", 1_000, 100_000_000)
+    http_waiting_max: int = _setting(64, "HTTP calls in work at once; more are told to come again", 1, 10_000)
+    http_share: float = _setting(0.5, "share of a worker's time that HTTP calls may take from its stages", 0.05, 0.95)
 
     embed_threads: int = _setting(1, "threads of onnxruntime in a worker", 1, 64)
     embed_waiting_max: int = _setting(64, "image requests in work at once in a worker", 1, 10_000)
@@ -88,6 +91,11 @@ class Settings:
     def web_port(self) -> int:
         """Port that pages are served on."""
         return int(self.web.rpartition(":")[2])
+
+    @property
+    def web_is_loopback(self) -> bool:
+        """Whether only this machine reaches the pages."""
+        return _is_loopback(self.web_host)
 
     @classmethod
     def read(cls, environment: Mapping[str, str], **overrides: Any) -> Settings:
@@ -117,7 +125,7 @@ class Settings:
         host, _, port = self.web.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise BadSetting(f"KINDRED_WEB: expected host:port, got {self.web!r}")
-        if not _is_loopback(self.web_host) and not (self.search_key and self.admin_key):
+        if not self.web_is_loopback and not (self.search_key and self.admin_key):
             raise BadSetting(
                 f"KINDRED_WEB: {self.web_host} can be reached from other machines, "
                 "so KINDRED_SEARCH_KEY and KINDRED_ADMIN_KEY must be set"

@@ -1,7 +1,8 @@
 """One worker process: the stages it was asked for, in the shell of one Faust application.
 
-Before anything starts it waits for the broker and sees that the topics are there and have the right shape.  A stage
-that crashes ends the process with status 1; SIGTERM ends it with status 0 after what was taken has been answered.
+Before anything starts, its web server aside, it waits for the broker and sees that the topics are there and have the
+right shape.  A stage that crashes ends the process with status 1; SIGTERM ends it with status 0 after what was taken
+has been answered.
 """
 
 from __future__ import annotations
@@ -25,14 +26,18 @@ from streams.connection import Connection, cluster_id
 from streams.embed import Embed
 from streams.faust_app import make_app
 from streams.fetch import ImageFetcher
-from streams.health import Health, Stage
+from streams.gateway import Gateway
+from streams.gateway_rules import RuleCalls
+from streams.health import Health
 from streams.image_vectors import ImageVectors
 from streams.index import Index
+from streams.keys import Keys
 from streams.logs import configure_logs
 from streams.metrics import Metrics
 from streams.serve import Serve
 from streams.settings import Settings
 from streams.track import Track
+from streams.web import Web
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +51,24 @@ def clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class Front:
+    """The web server with its pages: what a worker has before anything else, and after everything else."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.writer = uuid.uuid4().hex
+        self.metrics = Metrics()
+        self.web = Web(settings, self.metrics)
+        self.health = Health(self.metrics, Keys(settings), self.writer)
+        self.health.register(self.web)
+        self.gateway: Gateway | None = None
+
+    def begin_stopping(self) -> None:
+        """Take no more calls, and say so."""
+        self.health.waiting = "it is stopping"
+        if self.gateway:
+            self.gateway.stopping = True
+
+
 class Parts:
     """The services of a worker, made but not started."""
 
@@ -57,11 +80,11 @@ class Parts:
         shards: tuple[int, ...] | None,
         cluster: str,
         retention_ms: int,
+        front: Front,
     ) -> None:
-        self.metrics = Metrics()
-        writer = uuid.uuid4().hex
+        self.metrics, writer = front.metrics, front.writer
         services: list[mode.ServiceT] = []
-        pages: dict[str, Stage] = {}
+        pages = front.health.stages
         self.app = make_app(settings, connection)
         self.app.producer_only = "embed" not in stages
         if stages & {"embed", "index", "serve"}:
@@ -92,14 +115,22 @@ class Parts:
             serve = Serve(connection, settings, self.metrics, clock_ms, index, vectors)
             services.append(serve)
             pages["serve"] = serve
-        self.health = Health(self.metrics, pages, writer)
-        self.health.register(self.app)
+            front.gateway = Gateway(settings, serve.answerer, serve.rules)
+            front.gateway.register(front.web)
+            RuleCalls(front.gateway).register(front.web)
+        front.health.waiting = ""
 
         class Stages(mode.Service):
             """Starts the stages with the application and stops them in the opposite order."""
 
             def on_init_dependencies(self) -> list[Any]:
                 return services
+
+            async def on_stop(self) -> None:
+                front.begin_stopping()
+
+            async def on_shutdown(self) -> None:
+                await front.web.stop()
 
         self.app.service(Stages)
 
@@ -163,12 +194,19 @@ def _run(settings: Settings, stages: frozenset[str], shards: tuple[int, ...] | N
     connection = Connection(
         settings.broker or "", session_timeout_s=settings.session_timeout_s, heartbeat_s=settings.heartbeat_s
     )
-    cluster, retention_ms = asyncio.run(prepare(settings, connection))
+    front = Front(settings)
+    runner = asyncio.Runner()
+    try:
+        runner.run(front.web.start())
+        cluster, retention_ms = runner.run(prepare(settings, connection))
+    except BaseException:
+        runner.close()
+        raise
     connection = connection.on(cluster)
     settings.data.mkdir(parents=True, exist_ok=True)
-    loop = asyncio.new_event_loop()
+    loop = runner.get_loop()
     asyncio.set_event_loop(loop)
-    parts = Parts(settings, connection, stages, shards, cluster, retention_ms)
+    parts = Parts(settings, connection, stages, shards, cluster, retention_ms, front)
     parts.app.finalize()
     gc.collect()
     gc.freeze()
