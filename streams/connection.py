@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -23,6 +24,23 @@ BATCH_BYTES_MAX = 900_000
 """Of one produced batch: below the broker's default limit of a message, 1 MB."""
 
 Client = TypeVar("Client")
+
+
+class Producer(AIOKafkaProducer):
+    """A producer whose batches for a partition wait for their turn.
+
+    aiokafka counts a wait for a free place again and again: of some fifty batches that wait at once most were given up
+    as too late after a few seconds, though one after the other had been sent.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._turns: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def send_batch(self, batch: Any, topic: str, *, partition: int) -> Any:
+        """Send a batch; the future of its metadata."""
+        async with self._turns[topic, partition]:
+            return await super().send_batch(batch, topic, partition=partition)
 
 
 @dataclass(frozen=True)
@@ -58,7 +76,7 @@ class Connection:
         }
         return AIOKafkaConsumer(**(settings | more))
 
-    def producer(self, **more: Any) -> AIOKafkaProducer:
+    def producer(self, **more: Any) -> Producer:
         """A producer that waits for all replicas and sends at once (linger costs more than its name says)."""
         settings: dict[str, Any] = {
             "bootstrap_servers": self.broker,
@@ -70,7 +88,7 @@ class Connection:
             "retry_backoff_ms": 100,
             "metadata_max_age_ms": 30_000,
         }
-        return AIOKafkaProducer(**(settings | more))
+        return Producer(**(settings | more))
 
     def on(self, cluster: str) -> Connection:
         """The same connection, knowing the id of its cluster and with it whether that is the embedded broker."""

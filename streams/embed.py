@@ -126,12 +126,18 @@ class Embed(mode.Service):
         async for events in stream.noack_take(TAKE_MAX, within=TAKE_WITHIN_S):
             for event in events:
                 await self._slots.acquire()
+                if self.should_stop or event.message.generation_id != self._generation():
+                    self._slots.release()  # taken before a rebalance: it comes again, here or elsewhere
+                    continue
                 work = _Work(event)
                 self._in_work.setdefault(event.message.tp, deque()).append(work)
                 task = asyncio.ensure_future(self._handle(stream, work, self._last.get(event.key)))
                 self._last[event.key] = task
                 self._handling.add(task)
                 task.add_done_callback(self._handling.discard)
+
+    def _generation(self) -> int:
+        return self._app.consumer_generation_id if self._app else 0
 
     async def _handle(self, stream: Any, work: _Work, before: asyncio.Task[None] | None) -> None:
         """One request to its end; never raises but for a cancellation."""
