@@ -17,11 +17,8 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from aiokafka.errors import KafkaError
 
@@ -29,6 +26,7 @@ from models.errors import KindredError
 from streams import topics
 from streams.connection import Connection
 from streams.demo.child import start_module, stop
+from streams.demo.interrupts import SIGNALS, handling
 from streams.embedded_broker import EmbeddedBroker
 from streams.settings import PREFIX, Settings
 
@@ -69,8 +67,7 @@ class StageSet:
 
     def __exit__(self, *_: object) -> None:
         """Take everything down, in the opposite order; a second Ctrl-C does not break that off."""
-        ignored: dict[int, Any] = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)
-        with _handling(ignored):
+        with handling(dict.fromkeys(SIGNALS, signal.SIG_IGN)):
             self._exits.close()
 
     def _set_up(self) -> None:
@@ -172,30 +169,3 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP (a closed terminal) end the block as Ctrl-C does."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script
-            raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGINT)
-
-    with _handling({signal.SIGTERM: interrupt, signal.SIGHUP: interrupt}):
-        yield
-
-
-@contextlib.contextmanager
-def _handling(handlers: Mapping[int, Any]) -> Iterator[None]:
-    """Signal handlers for the time of a block; elsewhere than in the main thread there are none to set."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

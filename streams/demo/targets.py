@@ -22,26 +22,20 @@ class Hit(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A hit that would move, from one place to another (from 0)."""
+    """A hit that would move, from one place at least as far as to another (from 0)."""
 
     item_id: str
     place: int
     place_after: int
 
 
-def place_after(hits: Sequence[Hit], place: int, factor: float) -> int:
-    """Return where the hit at `place` would stand if its rank score were multiplied by `factor`."""
-    moved = hits[place].rank_score * factor
-    return sum(other.rank_score > moved for number, other in enumerate(hits) if number != place)
-
-
 def to_raise(hits: Sequence[Hit], shown: int, factor: float) -> Target | None:
-    """Return the hit among the first `shown` that would rise the most by `factor`; None when none would."""
+    """Return the hit among the first `shown` that would rise the most by `factor`; None when none would for sure."""
     found = [
         Target(hit.item_id, place, after)
         for place, hit in enumerate(hits[:shown])
-        if not hit.on_sale and hit.score > MARGIN and (after := place_after(hits, place, factor)) < place
-        if hit.rank_score * factor - hits[after].rank_score > MARGIN
+        if not hit.on_sale
+        and (after := sum(other.rank_score + MARGIN >= hit.rank_score * factor for other in hits[:place])) < place
     ]
     return max(
         found, key=lambda target: (min(target.place - target.place_after, MOVE_MAX), -target.place), default=None
@@ -51,13 +45,13 @@ def to_raise(hits: Sequence[Hit], shown: int, factor: float) -> Target | None:
 def to_lower(hits: Sequence[Hit], shown: int, factor: float) -> Target | None:
     """Return the hit among the first `shown` that would fall the most by `factor` and still be shown.
 
-    One that would fall out of sight is taken when there is no other; None when none would fall.
+    One that would fall out of sight is taken when there is no other; None when none would fall for sure.
     """
     found = [
-        Target(hit.item_id, place, after)
+        Target(hit.item_id, place, place + passed)
         for place, hit in enumerate(hits[:shown])
-        if not hit.low_stock and hit.score > MARGIN and (after := place_after(hits, place, factor)) > place
-        if hits[after].rank_score - hit.rank_score * factor > MARGIN
+        if not hit.low_stock
+        and (passed := sum(other.rank_score > hit.rank_score * factor + MARGIN for other in hits[place + 1 :]))
     ]
     return max(
         found,

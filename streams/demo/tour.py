@@ -27,10 +27,11 @@ from streams.demo import targets
 from streams.demo.capacity import items_max
 from streams.demo.display import SHOWN, ranked
 from streams.demo.feed import Fed, feed, ready, settled
+from streams.demo.interrupts import Interrupts
 from streams.demo.narrator import Narrator
 from streams.demo.page import tour_page
 from streams.demo.showcase import Record, Showcase
-from streams.demo.stage_set import StageSet, interruptible
+from streams.demo.stage_set import StageSet
 from streams.demo.steps import FETCHED, LOW, SALE, LeftOut, Steps
 from streams.demo.tour_steps import TourStep, TourTotals
 from streams.demo.visitor import Visitor
@@ -63,8 +64,8 @@ def run(settings: Settings, *, items: int | None, images: Path | None, exit_at_e
     """Run the demo; its exit code: 0 all steps came out, 1 one did not, 130 interrupted before the end."""
     terminal = Terminal()
     stays = sys.stdout.isatty() and not exit_at_end
-    demo = _Demo(terminal, stays)
-    with interruptible():
+    with Interrupts() as interrupts:
+        demo = _Demo(terminal, interrupts, stays)
         try:
             records = _folder_records(settings, images, items) if images else None
             if records is None:
@@ -74,7 +75,7 @@ def run(settings: Settings, *, items: int | None, images: Path | None, exit_at_e
                 demo.open()
                 demo.showcase = _showcase(stage_set, terminal, records, items or ITEMS)
                 return with_broker(stage_set.settings, demo.run)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError):
             terminal.note("stopped; nothing is left behind")
             return demo.code
 
@@ -116,9 +117,10 @@ class _Demo:
     stage_set: StageSet
     showcase: Showcase
 
-    def __init__(self, terminal: Terminal, stays: bool) -> None:
+    def __init__(self, terminal: Terminal, interrupts: Interrupts, stays: bool) -> None:
         self.terminal = terminal
         self.narrator = Narrator(terminal)
+        self.interrupts = interrupts
         self.stays = stays
         self.code = INTERRUPTED
         self.steps: list[TourStep] = []
@@ -129,13 +131,17 @@ class _Demo:
         return self.stage_set.settings
 
     async def run(self, connection: Connection) -> int:
-        """The tour, ended at once by the death of the worker."""
+        """The tour, ended at once by the death of the worker or a signal."""
         tour = asyncio.create_task(self._tour(connection))
         death = asyncio.create_task(self.stage_set.watch())
         try:
-            await asyncio.wait({tour, death}, return_when=asyncio.FIRST_COMPLETED)
+            with self.interrupts.cancelling(asyncio.current_task()):
+                await asyncio.wait({tour, death}, return_when=asyncio.FIRST_COMPLETED)
             self.stage_set.check()  # first: it explains whatever else has failed
             return tour.result()
+        except asyncio.CancelledError:
+            self.terminal.note("stopping ...")
+            raise
         finally:
             tour.cancel()
             death.cancel()
