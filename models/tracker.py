@@ -61,12 +61,11 @@ class Effects:
 class ItemState:
     """What is known of one item."""
 
-    __slots__ = ("embedding", "flags", "level", "record", "stock_written", "turn_ms")
+    __slots__ = ("embedding", "flags", "level", "record", "turn_ms")
 
     def __init__(self) -> None:
         self.record: ItemRecord | None = None
         self.level: Level | None = None
-        self.stock_written = Written()
         self.embedding: ItemEmbedding | None = None
         """The best that was ever seen for the images it has now, not necessarily the last on the topic."""
         self.flags: Flags | None = None
@@ -168,7 +167,8 @@ class Tracker:
             if level.at == known.at and level.quantity == known.quantity:
                 return True
         if item_id not in self.stocks_due:
-            self._mark(item_id, state)
+            if state.record:
+                self._mark(item_id, state)
             self.stocks_due[item_id] = None
         state.level = level
         return True
@@ -206,12 +206,11 @@ class Tracker:
             assert state.record, "a record that is due is known"
             state.record = replace(state.record, written=self._next(), writer=self.writer)
             effects.records.append((item_id, state.record))
+        items, writer = self.items, self.writer
         for item_id in self.stocks_due:
-            state = self.items[item_id]
-            assert state.level, "a level that is due is known"
-            state.stock_written = self._next()
-            message = ItemStock(state.level.quantity, state.level.at, state.stock_written, self.writer)
-            effects.stocks.append((item_id, message))
+            level = items[item_id].level
+            assert level, "a level that is due is known"
+            effects.stocks.append((item_id, ItemStock(level.quantity, level.at, self._next(), writer)))
         for marks in (self._before, self.requests_due, self.deletes_due, self.records_due, self.stocks_due):
             marks.clear()
         return effects
@@ -269,6 +268,7 @@ class Tracker:
             heapq.heappush(self._turns, (state.turn_ms, item_id))
 
     def _mark(self, item_id: str, state: ItemState) -> None:
+        """Remember the flags as they were told; without a record before or after there is nothing to tell."""
         if item_id not in self._before:
             self._before[item_id] = state.flags
 

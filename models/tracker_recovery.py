@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from models.record import parse_record
 from models.stock import Level
 from models.tracker import ItemState, Tracker, gone_record, is_current
-from models.truth_messages import ItemEmbedding, ItemRecord, ItemStock, image_name
+from models.truth_messages import ItemEmbedding, ItemRecord, ItemStock, Written, image_name
 
 
 class Recovery:
@@ -25,6 +25,7 @@ class Recovery:
         self.last_ms = 0
         """Unix ms of the newest message, until when a former owner was certainly at work."""
         self._epoch = 0
+        self._stocks_written: dict[str, Written] = {}
         self._embeddings: dict[str, list[ItemEmbedding | None]] = {}
 
     def record(self, item_id: str, message: ItemRecord | None, timestamp_ms: int) -> None:
@@ -57,11 +58,12 @@ class Recovery:
             state.level = None
             return
         self._epoch = max(self._epoch, message.written.epoch)
-        if state.level and (message.at, message.written) < (state.level.at, state.stock_written):
+        known = self._stocks_written.get(item_id, message.written)
+        if state.level and (message.at, message.written) < (state.level.at, known):
             stocks_due[item_id] = None
             return
         state.level = Level(message.quantity, message.at)
-        state.stock_written = message.written
+        self._stocks_written[item_id] = message.written
 
     def embedding(self, item_id: str, message: ItemEmbedding | None, timestamp_ms: int) -> None:
         """A message of `item-embeddings`."""

@@ -46,8 +46,9 @@ class EffectWriter:
                 put(self._item_records, partition, Message(key, write_message(record)))
             else:
                 put(self._item_records, partition, Message(key, None, self._tombstone_headers))
-        for item_id, stock in effects.stocks:
-            put(self._item_stocks, partition, Message(item_id.encode(), write_message(stock)))
+        if effects.stocks:
+            levels = [Message(item_id.encode(), write_message(stock)) for item_id, stock in effects.stocks]
+            self.outbox.extend(self._item_stocks, partition, levels)
 
 
 def _fields(alert: Any) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
 
+import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 
@@ -21,12 +22,15 @@ log = logging.getLogger(__name__)
 BATCH_BYTES = 800_000
 """Of the messages of one produced batch, below `connection.BATCH_BYTES_MAX`."""
 
+MESSAGE_OVERHEAD_BYTES = 80
+"""Lengths, offset and time of a message in a batch, generously."""
+
 Headers = Sequence[tuple[str, bytes]]
 Delivered = Callable[[str, int, int, int], None]
 
 
-class Message(NamedTuple):
-    """A message with its place.  `value` None is a tombstone."""
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """What is written to a topic.  `value` None is a tombstone."""
 
     key: bytes | None
     value: bytes | None
@@ -49,6 +53,10 @@ class Outbox:
     def put(self, topic: str, partition: int, message: Message) -> None:
         """Add one message to the next round."""
         self._waiting[topic, partition].append(message)
+
+    def extend(self, topic: str, partition: int, messages: Iterable[Message]) -> None:
+        """Add many messages of one partition to the next round."""
+        self._waiting[topic, partition].extend(messages)
 
     async def deliver(self) -> None:
         """Deliver all that was put so far; returns when the broker has acknowledged every message."""
@@ -80,13 +88,11 @@ class Outbox:
     async def _send(self, topic: str, partition: int, messages: Sequence[Message]) -> int:
         """Offset of the first message."""
         batch = self.producer.create_batch()
-        for message in messages:
-            batch.append(
-                key=message.key,
-                value=message.value,
-                timestamp=message.timestamp_ms,
-                headers=list(message.headers),
-            )
+        append, now_ms = batch.append, time.time_ns() // 1_000_000
+        no_headers: list[tuple[str, bytes]] = []
+        for each in messages:
+            headers = list(each.headers) if each.headers else no_headers
+            append(key=each.key, value=each.value, timestamp=each.timestamp_ms or now_ms, headers=headers)
         batch.close()
         metadata = await (await self.producer.send_batch(batch, topic, partition=partition))
         return int(metadata.offset)
@@ -94,10 +100,13 @@ class Outbox:
     def _batch(self, messages: Sequence[Message]) -> tuple[Sequence[Message], int]:
         """The messages that go into one produced batch; a very large one goes alone."""
         size = count = 0
-        for message in messages:
-            size += 80 + len(message.key or b"") + len(message.value or b"")
-            size += sum(len(name) + len(value or b"") + 8 for name, value in message.headers)
+        for each in messages:
+            size += MESSAGE_OVERHEAD_BYTES + len(each.key or b"") + len(each.value or b"")
+            if each.headers:
+                size += sum(len(name) + len(value or b"") + 8 for name, value in each.headers)
             if count and size > BATCH_BYTES:
                 break
             count += 1
+        if count == len(messages):
+            return messages, count
         return messages[:count], count

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import orjson
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from msgspec.structs import replace
 
 from streams.connection import Connection
 from streams.dead_letters import header
@@ -194,7 +195,7 @@ def _too_large(message: Message) -> Message:
         }
     )
     kept = [(name, value) for name, value in message.headers if name not in ("kindred_status", "kafka_nest-err")]
-    return message._replace(value=body, headers=[*kept, ("kindred_status", b"400"), ("kafka_nest-err", body)])
+    return replace(message, value=body, headers=[*kept, ("kindred_status", b"400"), ("kafka_nest-err", body)])
 
 
 def _message(reply: Reply) -> Message:

@@ -16,6 +16,7 @@ from typing import Any
 
 import mode
 from aiokafka import TopicPartition
+from msgspec.structs import replace
 
 from models.change_events import read_catalog_change, read_stock_change
 from models.errors import BadEvent
@@ -179,7 +180,7 @@ class Track(BatchConsumer):
     def _forward(self, message: Any, item_id: str, kind: str) -> None:
         key = item_id.encode()
         event = forwarded(origin_of(message), key)
-        event = event._replace(headers=[*event.headers, (KIND, kind.encode())])
+        event = replace(event, headers=[*event.headers, (KIND, kind.encode())])
         self.outbox.put(self.names[topics.ITEM_CHANGES], topics.partition_of(key, self.settings.shards), event)
         self.metrics.events_forwarded.labels(message.topic).inc()
 
