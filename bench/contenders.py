@@ -1,4 +1,4 @@
-"""Indexes that are compared: Kindred's shard, exact NumPy, one Annoy file, hnswlib; one process each.
+"""Indexes that are compared: Kindred's shard, exact NumPy, one Annoy file, hnswlib.
 
 All of them hold the same vectors, centred by the same mean, and are asked for the same centred queries.  Ids are
 numbers of vectors; `lot[i]` of a vector is 0..99, so that "lot below n" lets n % of them through.
@@ -6,11 +6,7 @@ numbers of vectors; `lot[i]` of a vector is 0..99, so that "lot below n" lets n 
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import time
-from collections.abc import Iterator
-from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.ground import LOADED_AT_MS
-from bench.meter import memory_bytes
 from indexes.shard import EMBEDDINGS, RECORDS, STOCKS, TRUTHS, Shard
 from indexes.shard_settings import ShardSettings
 from models.filters import parse_filter
@@ -275,62 +270,3 @@ CONTENDERS: dict[str, type[Contender]] = {
     "hnswlib": Hnsw,
     "Kindred": KindredShard,
 }
-
-
-class Host:
-    """A contender in a process of its own."""
-
-    def __init__(self, name: str, pipe: Pipe) -> None:
-        self.name = name
-        self._pipe = pipe
-
-    def call(self, method: str, *arguments: Any) -> Any:
-        """What a method of the contender returns; raises what it raises."""
-        self._pipe.send((method, arguments))
-        found = self._pipe.recv()
-        if isinstance(found, BaseException):
-            raise found
-        return found
-
-    def timed(self, *arguments: Any) -> tuple[Ids, float]:
-        """Answers of `search`, and the CPU seconds they took over there."""
-        ids, seconds = self.call("timed", *arguments)
-        return ids, seconds
-
-
-@contextlib.contextmanager
-def hosted(name: str) -> Iterator[Host]:
-    """A process with a contender, ended at the end."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(name, theirs), daemon=False)
-    process.start()
-    theirs.close()
-    try:
-        yield Host(name, ours)
-    finally:
-        ours.close()
-        process.join(10)
-        process.kill()
-
-
-def _serve(name: str, pipe: Pipe) -> None:
-    contender = CONTENDERS[name]()
-    begin_bytes = memory_bytes()
-    while True:
-        try:
-            method, arguments = pipe.recv()
-        except EOFError:
-            return
-        try:
-            if method == "memory":
-                found: Any = memory_bytes() - begin_bytes
-            elif method == "timed":
-                begin = time.process_time()
-                ids = contender.search(*arguments)
-                found = (ids, time.process_time() - begin)
-            else:
-                found = getattr(contender, method)(*arguments)
-        except Exception as error:
-            found = error
-        pipe.send(found)

@@ -34,6 +34,7 @@ from streams import topics
 ITEMS = 10_000
 FRESH = Goal(at_most=1.3)
 PERIOD_S = 0.1
+WARM_UP = 5
 IN_FLIGHT = 1
 PROBE = "probe"
 COLUMNS = ("p50 ms", "p99 ms", "samples")
@@ -72,9 +73,9 @@ async def measure(ground: Ground) -> list[Table]:
             shop = _Shop(producer, installed.prefix, root, watch, hop)
             watching = [asyncio.create_task(watch.run()) for _ in range(IN_FLIGHT)]
             await shop.item(PROBE, files[-1], serial=0)
-            for number in range(-5, min(count, len(files) - 1)):
+            for number in range(-WARM_UP, min(count, len(files) - 1)):
                 await shop.round(number, files[number % len(files)])
-                if number % 50 == 49:
+                if number > 0 and number % 50 == 49:
                     ground.say(f"{number + 1} of {count}: catalog {p50([each.middle for each in shop.catalog]):.1f} ms")
                 for task in watching:
                     if task.done():

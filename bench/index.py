@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.contenders import CONTENDERS, Host, Ids, hosted
+from bench.contenders import CONTENDERS, Ids
 from bench.embeddings import Vectors, many_vectors, real_vectors
 from bench.ground import Ground
+from bench.hosted import Host, hosted
 from bench.meter import median, p50, p99, ratio
 from bench.report import Cell, Table
 from models.vectors import centre
@@ -64,9 +65,9 @@ def _measure(ground: Ground, searching: Table, upkeep: Table, size: int, real: V
             built[name] = host.call("build", raw, mean, lots, folder)
             told = ", ".join(f"{what} {value:.1f}" for what, value in built[name].items())
             ground.say(f"{size:,} vectors: {name} is built ({told})")
-        memory = {name: host.call("memory") for name, host in hosts.items()}
         for share in SHARES:
             _search(ground, searching, hosts, queries, size, share)
+        memory = {name: host.call("memory") for name, host in hosts.items()}
         for name, host in hosts.items():
             _upkeep(upkeep, host, name, size, built[name], memory[name], extra, mean)
 
