@@ -65,5 +65,5 @@ constraints: setup  ## write the installed versions to constraints.txt
 	@mv constraints.new constraints.txt
 
 clean:  ## what was built here: environment, caches, data
-	rm -rf $(VENV) .cache .pytest_cache .hypothesis .mypy_cache .ruff_cache .coverage build data demo.html *.egg-info
+	rm -rf $(VENV) .cache .pytest_cache .hypothesis .mypy_cache .ruff_cache .coverage build data demo.html *.egg-info tests/algolia/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,11 +16,9 @@ from streams import topics
 from streams.gateway_rules import RULES_MAX
 from tests.brokers import TestBroker
 from tests.installation import Installation, Shop
-from tests.pictures import write_pictures
+from tests.storefront import ADMIN, ITEMS, SEARCH, storefront
 from tests.waiting import wait_until
 
-ITEMS = 24
-SEARCH, ADMIN = "search-key", "admin-key"
 RECOMMEND = "/1/indexes/*/recommendations"
 RULES = "/1/indexes/items/looking-similar/recommend/rules/"
 TASK = "/1/indexes/items/looking-similar/task/"
@@ -28,38 +26,8 @@ TASK = "/1/indexes/items/looking-similar/task/"
 
 @pytest.fixture(scope="module")
 def installation(broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """One worker with keys and a small catalog of drawn pictures; one id has a slash."""
-    folder = tmp_path_factory.mktemp("gateway")
-    links = write_pictures(folder, None, ITEMS)
-    made = Installation(
-        broker.bootstrap,
-        f"gateway-{folder.stat().st_ino}-",
-        folder,
-        image_root=str(folder),
-        search_key=SEARCH,
-        admin_key=ADMIN,
-    )
-    worker = made.worker()
-
-    async def fill() -> None:
-        await worker.ready()
-        async with made.shop() as shop:
-            await shop.catalog(
-                {
-                    f"shop/item {n}": {"image": link, "category": kind, "price": n}
-                    for n, (link, kind) in enumerate(links.items())
-                }
-            )
-
-            async def complete() -> bool:
-                answer = await shop.client.ask({"requests": [{"objectID": "shop/item 0"}]}, timeout_s=10)
-                return answer["results"][0].get("nbHits") == ITEMS - 1
-
-            await wait_until(complete, 60, "the catalog")
-
-    asyncio.run(fill())
-    yield made
-    made.close()
+    with storefront(broker, tmp_path_factory.mktemp("gateway")) as installation:
+        yield installation
 
 
 class Gateway:
