@@ -278,5 +278,25 @@ async def test_a_folder_of_data_has_one_worker(install: Callable[..., Installati
 
     assert code not in (0, -signal.SIGKILL)
     assert "is in use by another worker" in second.log.read_text()
-    assert first.page("/readyz")[0] == 200
+    await first.ready()
     await asyncio.to_thread(first.stop)
+
+
+async def test_stopped_while_it_starts(install: Callable[..., Installation]) -> None:
+    """SIGTERM ends a worker with 0 at any moment of its start."""
+    installation = install()
+    moments: list[Callable[[WorkerProcess], bool]] = [
+        lambda worker: "created the topic" in worker.log.read_text(),
+        lambda worker: worker.page("/livez")[0] != 0,
+        lambda worker: "is built from the topics" in worker.log.read_text(),
+        lambda worker: "took over" in worker.log.read_text(),
+    ]
+    for moment in moments:
+        worker = installation.worker()
+
+        def come(worker: WorkerProcess = worker, moment: Callable[[WorkerProcess], bool] = moment) -> bool:
+            assert worker.process.poll() is None, worker.tail()
+            return moment(worker)
+
+        await wait_until(lambda: asyncio.to_thread(come), 30, worker.tail)
+        await asyncio.to_thread(worker.stop)
