@@ -11,6 +11,7 @@ an ordinal without an item matches nothing, not even a `NOT`.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +35,7 @@ COLUMNS_MAX = 200
 
 class Columns:
     """Arrays by ordinal, each `capacity` long: `present`, `on_sale`, `low_stock`, `out_of_stock`, `in_stock` bool,
-    `discount` and `stock` float64 (`stock` NaN: not known).
+    `discount` and `stock` float64 (`stock` NaN: not known), `family` int64 (0: none; see `family_number`).
 
     The arrays are changed in place and replaced when they grow: read them anew for every request.
     """
@@ -48,6 +49,7 @@ class Columns:
         self.low_stock = np.zeros(CAPACITY_MIN, np.bool_)
         self.out_of_stock = np.zeros(CAPACITY_MIN, np.bool_)
         self.in_stock = np.zeros(CAPACITY_MIN, np.bool_)
+        self.family = np.zeros(CAPACITY_MIN, np.int64)
         self.discount = np.zeros(CAPACITY_MIN, np.float64)
         self.stock = np.full(CAPACITY_MIN, np.nan)
         self._records: list[bytes] = [b""] * CAPACITY_MIN
@@ -63,7 +65,7 @@ class Columns:
     def grow(self, capacity: int) -> None:
         """Make room for ordinals below `capacity`."""
         more = capacity - self.capacity
-        for name in ("present", "on_sale", "low_stock", "out_of_stock", "in_stock", "discount", "stock"):
+        for name in ("present", "family", *DERIVED):
             old = getattr(self, name)
             vacant = np.full(more, np.nan) if name == "stock" else np.zeros(more, old.dtype)
             setattr(self, name, np.concatenate((old, vacant)))
@@ -84,6 +86,7 @@ class Columns:
             for name, column in self._columns.items():
                 column.put(ordinal, values.get(name, ()))
         self.present[ordinal] = True
+        self.family[ordinal] = family_number(facts.group)
         self._records[ordinal] = record
         self._facts[ordinal] = facts
         self._quantities[ordinal] = quantity
@@ -103,6 +106,7 @@ class Columns:
     def remove(self, ordinal: int) -> None:
         """The ordinal has no item any more."""
         self.present[ordinal] = False
+        self.family[ordinal] = 0
         for name in DERIVED:
             getattr(self, name)[ordinal] = np.nan if name == "stock" else 0
         for column in self._columns.values():
@@ -223,6 +227,13 @@ class Columns:
             for ordinal in np.flatnonzero(self.present).tolist():
                 self._names.update(_values(self._records[ordinal]))
         return self._names
+
+
+def family_number(group: str | None) -> int:
+    """A number for a variant family, the same in every shard; 0 for an item without one."""
+    if group is None:
+        return 0
+    return int.from_bytes(hashlib.blake2b(group.encode("utf-8", "surrogatepass"), digest_size=7).digest()) + 1
 
 
 def _values(record: bytes) -> dict[str, tuple[Scalar, ...]]:

@@ -11,17 +11,32 @@ order between the truths does not matter, and neither does how often a message i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from indexes.columns import Columns
+from indexes.hit_heads import HitHeads
+from indexes.record_values import RecordValues
 from indexes.rows import Rows
 from indexes.shard_settings import ShardSettings
 from indexes.stored import ShardItem, StoredEmbedding, StoredImage, StoredRecord, item_images
 from indexes.truth_reading import ReadEmbedding
-from models.stock import Level
+from models.filter_tree import Scalar
+from models.stock import Level, derived_attributes, flags
 from models.truth_messages import ImageEmbedding
+
+
+class Look(NamedTuple):
+    """What an item looks like."""
+
+    images: tuple[int, ...]
+    """Which of its record's images are embedded."""
+    vectors: NDArray[np.float32]
+    """float32[R, D] theirs, centred, of unit length."""
 
 
 class Join:
@@ -37,6 +52,8 @@ class Join:
         self.ordinal_of: dict[str, int] = {}
         self.item_ids: list[str] = []
         self.stored: list[StoredRecord | None] = []
+        self.heads = HitHeads(self.stored)
+        self._values = RecordValues(self.stored)
         self._free: list[int] = []
 
     # Changes
@@ -44,6 +61,8 @@ class Join:
     def put_record(self, item_id: str, record: StoredRecord | None) -> None:
         """The item's record is this now; None: it has none."""
         before = self.records.get(item_id)
+        if before is not None:
+            self.heads.forget(self.ordinal_of[item_id], len(before.images))
         if record is None:
             if before is None:
                 return
@@ -175,6 +194,35 @@ class Join:
         if not found:
             return np.zeros((0, self._settings.dimension), np.float32)
         return np.array(found, np.float32)
+
+    def source_values(self, ordinal: int, now_ms: int) -> dict[str, Sequence[Scalar]]:
+        """What can be compared of an item that has a record: its attributes, the derived ones over them."""
+        item_id = self.item_ids[ordinal]
+        level = self.levels.get(item_id)
+        quantity = level.quantity if level else None
+        now = flags(self.records[item_id].facts, quantity, now_ms, self._settings.low_stock_at)
+        return {**self._values.of(ordinal), **derived_attributes(now)}
+
+    def look(self, ordinal: int) -> Look:
+        """The images of an item that has a record, as far as they are embedded."""
+        item_id = self.item_ids[ordinal]
+        record, embedding = self.records.get(item_id), self.embeddings.get(item_id)
+        found: list[tuple[int, int]] = []
+        if record is not None and embedding is not None:
+            links = record.images
+            if len(embedding.images) == 1 and links and embedding.images[0].link == links[0]:  # as most items have it
+                if embedding.images[0].row >= 0:
+                    found.append((0, embedding.images[0].row))
+            else:
+                rows = {image.link: image.row for image in embedding.images if image.row >= 0}
+                found = [(number, rows[link]) for number, link in enumerate(links) if link in rows]
+        if len(found) == 1:
+            return Look((found[0][0],), self.rows.centred(found[0][1]))
+        if not found:
+            return Look((), np.zeros((0, self._settings.dimension), np.float32))
+        return Look(
+            tuple([number for number, _ in found]), np.concatenate([self.rows.centred(row) for _, row in found])
+        )
 
 
 def _stored(image: ImageEmbedding, row: int) -> StoredImage:

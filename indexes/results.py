@@ -15,27 +15,26 @@ import numpy as np
 import orjson
 
 from indexes.conditions import Factors
-from indexes.seeds import Unused
+from indexes.explanation import Explained
+from indexes.hit_heads import IMAGE_BITS
+from indexes.outcome import Outcome
+from indexes.question import Question, Row
 from indexes.shard import EMBEDDINGS, RECORDS, STOCKS, Shard
 from models.answer import (
-    HIT_BY_MODEL,
-    HIT_BY_PIN,
     HUNDREDTHS,
+    RANK_ENDS,
     Result,
+    Retrieved,
     failed,
-    has_own_names,
-    hundredths,
+    hit_head,
+    rank_end,
     record_part,
     result_bytes,
     result_tail,
     retrieved,
 )
 from models.ranking import rank_hundredths, visual_hundredths
-from models.request import Request
-from models.rules import Rule
-
-Row = tuple[int, int, int, float]
-"""A hit on its way: shard, ordinal, image, similarity."""
+from models.rule import Rule
 
 SOURCES = {RECORDS: "catalog", STOCKS: "stock", EMBEDDINGS: "images"}
 """What the watermark calls each truth."""
@@ -61,74 +60,94 @@ class ResultWriter:
     def __init__(self, shards: Sequence[Shard], settings: AnswerSettings) -> None:
         self._shards = shards
         self._settings = settings
-        self._records = [shard.record for shard in shards]
-        self._image_names = [shard.image_name for shard in shards]
-        self._tails: dict[tuple[str, ...], bytes] = {}
+        self._heads = [shard.heads for shard in shards]
+        self._gets = [heads.get for heads in self._heads]
+        self._tails: dict[int, tuple[tuple[Rule, ...], bytes]] = {}
 
     def failed(self, message: str, status: int) -> Result:
         """The result of an entry that cannot be answered."""
         return failed(message, status, self._settings.index_name)
 
-    def result(
-        self,
-        request: Request,
-        rules: tuple[Rule, ...],
-        unused: Sequence[Unused],
-        rows: list[Row],
-        pinned: set[tuple[int, int]],
-        factors: Factors,
-    ) -> Result:
-        """The result with these rows as its hits, in their order; `pinned` says which stand there by a pin."""
-        settings = self._settings
+    def result(self, question: Question, outcome: Outcome, explained: Explained | None) -> Result:
+        """The result with these rows as its hits, in their order."""
+        settings, request = self._settings, question.request
         query_id = None
         if request.click_analytics and settings.new_query_id is not None:
             query_id = settings.new_query_id()
         elapsed_ms = settings.elapsed_ms() if settings.elapsed_ms is not None else 0
-        tail = self._tail(rules)
-        if unused:
-            tail += result_tail({"unusedSources": [{"source": seed.name, "message": seed.message} for seed in unused]})
-        hits = self._hits(request, rows, pinned, factors)
-        body = result_bytes(hits, len(rows), request.count, processing_ms=elapsed_ms, query_id=query_id, tail=tail)
+        tail = self._tail(question.rules)
+        if question.seeds.unused:
+            tail += result_tail(
+                {"unusedSources": [{"source": seed.name, "message": seed.message} for seed in question.seeds.unused]}
+            )
+        if explained is not None:
+            tail += result_tail({"explain": explained.answer})
+        asked = retrieved(request.attributes)
+        if asked.as_it_came and not request.highlight and not outcome.origins and explained is None:
+            hits = self._plain_hits(outcome.rows, question.factors)
+        else:
+            hits = self._hits(question, outcome, asked, explained)
+        count = len(outcome.rows)
+        body = result_bytes(hits, count, request.count, processing_ms=elapsed_ms, query_id=query_id, tail=tail)
         return Result(body)
 
-    def _hits(self, request: Request, rows: list[Row], pinned: set[tuple[int, int]], factors: Factors) -> bytes:
-        """The hits' JSON, with commas between.  Much of an answer's time is spent here, hence the saved calls."""
-        records, image_names, highlight = self._records, self._image_names, request.highlight
-        asked = retrieved(request.attributes)
-        plain = asked.as_it_came and not highlight
-        hits: list[bytes] = []
+    def _plain_hits(self, rows: list[Row], factors: Factors) -> bytes:
+        """The JSON of hits with all attributes, with commas between.
+
+        The same as `_hits`, in a third of the time: beginnings are kept, and scores worked out here (as
+        `models.ranking` has them) and looked up.
+        """
+        gets, scores, ends, ends_max = self._gets, HUNDREDTHS, RANK_ENDS, len(RANK_ENDS)
+        items = [None if by_shard is None else by_shard.item for by_shard in factors]
+        pieces: list[bytes] = []
+        put = pieces.append
         for number, ordinal, image, similarity in rows:
-            record = records[number](ordinal)
-            if plain and (b"_" not in record or not has_own_names(record)):
-                part = record[:-1]
+            put(gets[number](ordinal << IMAGE_BITS | image) or self._heads[number].make(ordinal, image))
+            if similarity > 0:
+                scaled = 10_000 * similarity
+                item = items[number]
+                rank = int(scaled + 0.5) if item is None else int(scaled * item(ordinal) + 0.5)
+                put(scores[int(scaled + 0.5)] if similarity < 1 else scores[10_000])
+                put(ends[rank] if rank < ends_max else rank_end(rank))
             else:
-                derived = partial(_derived, self._shards[number], ordinal)
-                part = record_part(record, asked, highlight=highlight, derived=derived)
-            by_shard = factors[number]
-            rank = rank_hundredths(similarity, 1.0 if by_shard is None else by_shard.item(ordinal))
-            score = HUNDREDTHS[visual_hundredths(similarity)]
-            rank_score = HUNDREDTHS[rank] if rank < 20_000 else hundredths(rank)
-            name = orjson.dumps(image_names[number](ordinal, image))
-            form = HIT_BY_PIN if pinned and (number, ordinal) in pinned else HIT_BY_MODEL
-            hits.append(form % (part, score, rank_score, name))
+                put(scores[0])
+                put(ends[0])
+        if pieces:
+            pieces[-1] = pieces[-1][:-1]
+        return b"".join(pieces)
+
+    def _hits(self, question: Question, outcome: Outcome, asked: Retrieved, explained: Explained | None) -> bytes:
+        """The hits' JSON, with commas between."""
+        hits: list[bytes] = []
+        for at, row in enumerate(outcome.rows):
+            number, ordinal, image, similarity = row
+            shard = self._shards[number]
+            derived = partial(_derived, shard, ordinal)
+            part = record_part(shard.record(ordinal), asked, highlight=question.request.highlight, derived=derived)
+            origin = outcome.origins.get(row[:2], "model")
+            ranked_by = outcome.fallback if origin == "fallback" and outcome.fallback is not None else question
+            head = hit_head(part, shard.image_name(ordinal, image), origin)
+            end = rank_end(rank_hundredths(similarity, ranked_by.factor(row)))[:-1]
+            if explained is not None:
+                end = b'%b,"_explain":%b}' % (end[:-1], orjson.dumps(explained.hits[at]))
+            hits.append(b"%b%b%b" % (head, HUNDREDTHS[visual_hundredths(similarity)], end))
         return b",".join(hits)
 
     def _tail(self, rules: tuple[Rule, ...]) -> bytes:
-        rule_ids = tuple([rule.rule_id for rule in rules])
-        tail = self._tails.get(rule_ids)
-        if tail is None:
+        known = self._tails.get(id(rules))
+        if known is None:
             total = self._settings.shards_total if self._settings.shards_total is not None else len(self._shards)
             answered = len(self._shards)
             tail = result_tail(
                 {
                     "index": self._settings.index_name,
-                    "appliedRules": rule_ids,
+                    "appliedRules": [rule.rule_id for rule in rules],
                     "watermark": watermark(self._shards, self._settings.lag_ms),
                     "coverage": {"answered": answered, "of": total, "share": round(answered / max(total, 1), 4)},
                 }
             )
-            self._tails[rule_ids] = tail
-        return tail
+            known = self._tails[id(rules)] = (rules, tail)  # the rules too, so that no others get their identity
+        return known[1]
 
 
 def watermark(shards: Sequence[Shard], lag_ms: Mapping[str, int]) -> dict[str, dict[str, int]]:

@@ -101,6 +101,17 @@ class Rows:
         """The raw unit vector float16[D]."""
         return self.parts[self.slot[row]].raw(self.position[row : row + 1])[0]
 
+    def centred(self, row: int) -> NDArray[np.float32]:
+        """float32[1, D], the row centred by the mean of today."""
+        return self.parts[self.slot[row]].fetch(self.position[row : row + 1])
+
+    def shown_owners(self, size: int) -> NDArray[np.bool_]:
+        """bool[size] by ordinal, whether the item has a row that is shown."""
+        shown = np.zeros(size, np.bool_)
+        known = min(size, len(self._shown_by_owner))
+        shown[:known] = self._shown_by_owner[:known] > 0
+        return shown
+
     def use_mean(self, mean: NDArray[np.float32] | None) -> None:
         """Centre by this mean from now on."""
         if mean is None if self.mean is None else mean is not None and np.array_equal(mean, self.mean):

@@ -16,12 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.shard import Shard
-from indexes.stored import ShardItem
-from models.attributes import attribute_values
 from models.errors import BadRequest, KindredError, Unavailable
-from models.filter_tree import Scalar
-from models.request import Request
-from models.stock import derived_attributes
+from models.request import ImageKey, Request
 from models.vectors import centre, unit
 
 Vectors = NDArray[np.float32]
@@ -36,108 +32,90 @@ class Unused(NamedTuple):
     status: int
 
 
+class Source(NamedTuple):
+    """What one seed brings: an item's looks, or an image's."""
+
+    name: str
+    """Item id or link, shortened."""
+    at: tuple[int, int] | None
+    """Shard and ordinal of an item; None: an image."""
+    images: tuple[int, ...]
+    """Which of the item's images they are; (0,) for an image."""
+    vectors: Vectors
+    """float32[R, D] centred unit rows."""
+    weight: float
+
+
 class Seeds(NamedTuple):
     """What one request starts from."""
 
     query: Vectors
-    """float32[D], centred, of unit length; zero if the seeds take each other away."""
-    positive: tuple[tuple[Shard, str], ...]
-    """The items to look like, each with its shard."""
+    """float32[D], centred, of unit length; zero if the seeds take each other away, or none is usable."""
+    sources: tuple[Source, ...]
     unused: tuple[Unused, ...]
+    usable: bool
+    """Whether anything is left to be looked like."""
+
+    @property
+    def items(self) -> list[tuple[int, int]]:
+        """Shard and ordinal of the items to look like."""
+        return [source.at for source in self.sources if source.at is not None and source.weight > 0]
 
 
 def resolve_seeds(
-    requests: Sequence[Request],
-    images: Mapping[str, Vectors | KindredError],
+    request: Request,
+    images: Mapping[ImageKey, Vectors | KindredError],
     shards: Sequence[Shard],
     mean: Vectors | None,
-) -> list[Seeds | Unused]:
-    """For each request its seeds, or the reason why nothing is left of them.
+) -> Seeds:
+    """The seeds of a request, with those that cannot be used.
 
-    `images`: by link the raw unit vector float32[D] of each image that a request names, or why there is none.
+    `images`: by key the raw unit vector float32[D] of each image that the request names, or why there is none.
     `mean` float32[D] as the shards were told.
     """
-    parts: list[_Parts] = []
-    rows: list[Vectors] = []
-    for request in requests:
-        parts.append(_gather(request, images, shards, rows))
-    if not rows:
-        return [part.failure() for part in parts]
-    stacked = rows[0] if len(rows) == 1 else np.concatenate(rows)
-    centred = unit(stacked) if mean is None else centre(stacked, mean)
-    resolved: list[Seeds | Unused] = []
-    start = 0
-    for part in parts:
-        stop = start + sum(part.counts)
-        if part.usable:
-            resolved.append(Seeds(part.combined(centred[start:stop]), tuple(part.positive), tuple(part.unused)))
-        else:
-            resolved.append(part.failure())
-        start = stop
-    return resolved
-
-
-class _Parts:
-    """One request's seeds before centring: how many rows each has, and its weight."""
-
-    def __init__(self) -> None:
-        self.counts: list[int] = []
-        self.weights: list[float] = []
-        self.positive: list[tuple[Shard, str]] = []
-        self.unused: list[Unused] = []
-        self.usable = False
-
-    def add(self, rows: int, weight: float) -> None:
-        self.counts.append(rows)
-        self.weights.append(weight)
-        self.usable |= weight > 0
-
-    def failure(self) -> Unused:
-        return self.unused[0]
-
-    def combined(self, centred: Vectors) -> Vectors:
-        """float32[D] of centred rows float32[R, D], those of each seed following each other."""
-        if len(centred) == 1:
-            return centred[0]
-        total = np.zeros(centred.shape[1], np.float32)
-        start = 0
-        for rows, weight in zip(self.counts, self.weights, strict=True):
-            total += np.float32(weight) * unit(centred[start : start + rows].sum(axis=0))
-            start += rows
-        return unit(total)
-
-
-def _gather(
-    request: Request,
-    images: Mapping[str, Vectors | KindredError],
-    shards: Sequence[Shard],
-    rows: list[Vectors],
-) -> _Parts:
-    """The request's seeds; their raw vectors are added to `rows`."""
-    parts = _Parts()
+    sources: list[Source] = []
     wanted: list[Unused] = []
     unwanted: list[Unused] = []
     for item in request.items:
-        for shard in shards:
-            vectors = shard.vectors(item.item_id)
-            if len(vectors):
-                rows.append(vectors)
-                parts.add(len(vectors), item.weight)
-                if item.weight > 0:
-                    parts.positive.append((shard, item.item_id))
-                break
+        found = _item(item.item_id, shards, item.weight)
+        if found is not None:
+            sources.append(found)
         else:
             (wanted if item.weight > 0 else unwanted).append(_why_not(item.item_id, shards))
     for image in request.images:
-        vector = images[image.link]
+        vector = images[image.key]
+        name = image.link if len(image.link) <= 200 else image.link[:200] + "..."
         if isinstance(vector, KindredError):
-            name = image.link if len(image.link) <= 200 else image.link[:200] + "..."
             (wanted if image.weight > 0 else unwanted).append(Unused(name, f"image: {vector}", _status(vector)))
         else:
-            rows.append(vector[None])
-            parts.add(1, image.weight)
-    parts.unused = wanted + unwanted
-    return parts
+            row = unit(vector[None]) if mean is None else centre(vector[None], mean)
+            sources.append(Source(name, None, (0,), row, image.weight))
+    usable = any(source.weight > 0 for source in sources)
+    return Seeds(_query(sources, shards), tuple(sources), tuple(wanted + unwanted), usable)
+
+
+def _item(item_id: str, shards: Sequence[Shard], weight: float) -> Source | None:
+    for number, shard in enumerate(shards):
+        ordinal = shard.ordinal(item_id)
+        if ordinal is not None:
+            look = shard.look(ordinal)
+            return Source(item_id, (number, ordinal), look.images, look.vectors, weight) if look.images else None
+    return None
+
+
+def _query(sources: Sequence[Source], shards: Sequence[Shard]) -> Vectors:
+    if len(sources) == 1 and len(sources[0].vectors) == 1:
+        return sources[0].vectors[0]
+    dimension = sources[0].vectors.shape[1] if sources else shards[0].settings.dimension if shards else 0
+    total = np.zeros(dimension, np.float32)
+    for source in sources:
+        total += np.float32(source.weight) * mean_look(source.vectors)
+    return unit(total)
+
+
+def mean_look(vectors: Vectors) -> Vectors:
+    """float32[D] of an item's centred unit rows float32[R, D]: their mean direction."""
+    return vectors[0] if len(vectors) == 1 else unit(vectors.sum(axis=0))
 
 
 def _status(error: KindredError) -> int:
@@ -161,8 +139,3 @@ def _why_not(item_id: str, shards: Sequence[Shard]) -> Unused:
     )
     reason = f" (last attempt: {waiting})" if waiting else ""
     return Unused(item_id, f"item {item_id!r} is known, but its images are not embedded yet{reason}", 404)
-
-
-def source_values(item: ShardItem, attributes: Mapping[str, object], now_ms: int) -> dict[str, Sequence[Scalar]]:
-    """What rules and `sameAs` compare of a source item: its attributes by dotted path, the derived ones over them."""
-    return {**attribute_values(attributes), **derived_attributes(item.flags(now_ms))}

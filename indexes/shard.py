@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from indexes.columns import Columns
 from indexes.field import Candidates, Field
-from indexes.join import Join
+from indexes.hit_heads import HitHeads
+from indexes.join import Join, Look
 from indexes.search import search
 from indexes.shard_files import Reopened, ShardFiles
 from indexes.shard_settings import ShardSettings
@@ -26,6 +27,7 @@ from indexes.stored import ShardItem
 from indexes.truth_reading import read_embedding, read_level, read_record
 from indexes.upkeep import Checkpoint, Upkeep
 from models.errors import BadEvent
+from models.filter_tree import Scalar
 from models.truth_messages import Facts
 
 RECORDS, STOCKS, EMBEDDINGS = "item-records", "item-stocks", "item-embeddings"
@@ -248,11 +250,33 @@ class Shard:
         assert stored is not None, f"ordinal {ordinal} has no item"
         return stored.record
 
+    def ordinal(self, item_id: str) -> int | None:
+        """The ordinal of an item; None: it has no record."""
+        return self._join.ordinal_of[item_id] if item_id in self._join.records else None
+
     def facts(self, ordinal: int) -> Facts:
         """The facts of the item with this ordinal."""
         stored = self._join.stored[ordinal]
         assert stored is not None, f"ordinal {ordinal} has no item"
         return stored.facts
+
+    def source_values(self, ordinal: int, now_ms: int) -> dict[str, Sequence[Scalar]]:
+        """What rules and `sameAs` compare of a source item: attributes by dotted path, the derived ones over them."""
+        return self._join.source_values(ordinal, now_ms)
+
+    @property
+    def heads(self) -> HitHeads:
+        """Beginnings of hits with all attributes."""
+        return self._join.heads
+
+    def look(self, ordinal: int) -> Look:
+        """The embedded images of the item with this ordinal."""
+        return self._join.look(ordinal)
+
+    @property
+    def shown(self) -> NDArray[np.bool_]:
+        """bool[N] by ordinal: what a search can find at all."""
+        return self._join.rows.shown_owners(self.capacity)
 
     def image_name(self, ordinal: int, image: int) -> str:
         """The name of an image of the item with this ordinal; `image` as in `Candidates`."""

@@ -71,21 +71,28 @@ def record_part(record: bytes, asked: Retrieved, *, highlight: bool, derived: Ca
     now, by name, if any is asked for; one that is None is left out.
     """
     if asked.as_it_came and not highlight:
-        if not has_own_names(record):
-            return record[:-1]
-        attributes = orjson.loads(record)
-    else:
-        attributes = pick(orjson.loads(record), asked)
-        if asked.derived:
-            now = derived()
-            for name in asked.derived:
-                attributes.pop(name, None)
-                if now.get(name) is not None:
-                    attributes[name] = now[name]
+        return whole_record(record)
+    attributes = pick(orjson.loads(record), asked)
+    if asked.derived:
+        now = derived()
+        for name in asked.derived:
+            attributes.pop(name, None)
+            if now.get(name) is not None:
+                attributes[name] = now[name]
     for name in OWN_FIELDS:
         attributes.pop(name, None)
     if highlight:
         attributes["_highlightResult"] = highlighted({k: v for k, v in attributes.items() if k != "objectID"})
+    return orjson.dumps(attributes)[:-1]
+
+
+def whole_record(record: bytes) -> bytes:
+    """The record's JSON object without its closing brace, and without what is named as a hit's own field."""
+    if not has_own_names(record):
+        return record[:-1]
+    attributes = orjson.loads(record)
+    for name in OWN_FIELDS:
+        attributes.pop(name, None)
     return orjson.dumps(attributes)[:-1]
 
 
@@ -94,17 +101,20 @@ def has_own_names(record: bytes) -> bool:
     return b"_" in record and b'"_' in record and any(name in record for name in _OWN_NAMES)
 
 
-HIT_BY_MODEL = b'%b,"_score":%b,"_rankScore":%b,"_matchedImage":%b,"_source":"model"}'
-HIT_BY_PIN = HIT_BY_MODEL.replace(b"model", b"pin")
-"""A hit, to be filled (`%`) with `record_part`, two scores from `HUNDREDTHS`, and the matched image's name as JSON."""
+def hit_head(part: bytes, image: str, source: str) -> bytes:
+    """The beginning of a hit up to its score: `record_part`, the matched image's name, where the hit comes from."""
+    return b'%b,"_matchedImage":%b,"_source":"%b","_score":' % (part, orjson.dumps(image), source.encode())
 
-HUNDREDTHS = tuple([b"%d.%02d" % divmod(number, 100) for number in range(20_000)])
+
+HUNDREDTHS = tuple([b"%d.%02d" % divmod(number, 100) for number in range(10_001)])
 """1234 as `12.34`: formatting a float costs more than all the rest of a hit."""
+RANK_ENDS = tuple([b',"_rankScore":%d.%02d},' % divmod(number, 100) for number in range(20_000)])
+"""The end of a hit after its score, by its ranking score in hundredths, with a comma to the next hit."""
 
 
-def hundredths(number: int) -> bytes:
-    """1234 as `12.34`, also beyond the table."""
-    return HUNDREDTHS[number] if number < len(HUNDREDTHS) else b"%d.%02d" % divmod(number, 100)
+def rank_end(number: int) -> bytes:
+    """The same, also beyond the table."""
+    return RANK_ENDS[number] if number < len(RANK_ENDS) else b',"_rankScore":%d.%02d},' % divmod(number, 100)
 
 
 def result_bytes(

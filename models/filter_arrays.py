@@ -5,7 +5,7 @@ A text is one filter, the elements of a list are joined by AND, those of a list 
 * A facet's value goes to the end of the text: `brand:Jean Paul` needs no quotes, though it may have them.
 * `attr:-value` negates; a value that begins with a minus is written `attr:\-5`.
 * Optional filters never exclude: each is a factor on the ranking score.  In an OR group only the strongest that matches
-  counts (Algolia's `sumOrFiltersScores: false`); boosts are looked at before burials.
+  counts, boosts before burials, unless Algolia's `sumOrFiltersScores` adds them up.
 
 Errors are BadRequest and name the element, as in `facetFilters[1][0]`.
 """
@@ -42,6 +42,29 @@ class OptionalFilter(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+class Scored(msgspec.Struct, frozen=True, gc=False):
+    """One optional filter with its score, below 0 where it is negated."""
+
+    filter: Filter
+    score: float
+    text: str
+
+
+class OptionalSum(msgspec.Struct, frozen=True, gc=False):
+    """Optional filters joined by OR whose scores add up: an item's factor is `factor_of` their sum."""
+
+    parts: tuple[Scored, ...]
+    text: str
+
+
+Optional = OptionalFilter | OptionalSum
+
+
+def factor_of(score: float) -> float:
+    """What the ranking score is multiplied by: 1 + score/10, and below 0 the same as a divisor."""
+    return 1 + score / 10 if score >= 0 else 1 / (1 - score / 10)
+
+
 def facet_filters(value: object, where: str = "facetFilters") -> Filter | None:
     """The condition of Algolia's `facetFilters`; None if there is none."""
     return _condition(value, where, "attribute:value", _facet)
@@ -57,34 +80,43 @@ def tag_filters(value: object, where: str = "tagFilters") -> Filter | None:
     return _condition(value, where, "a tag", lambda text, _: _negated("_tags", text))
 
 
-def optional_filters(value: object, where: str = "optionalFilters", *, sums: bool = False) -> list[OptionalFilter]:
+def optional_filters(value: object, where: str = "optionalFilters") -> list[OptionalFilter]:
     """The factors of Algolia's `optionalFilters`, numeric ones too.
 
-    A filter with score N (default 1) multiplies by 1 + N/10, negated it divides.  `sums` is Algolia's
-    `sumOrFiltersScores`; it is refused where it would matter, with a group of several filters.
+    A filter with score N (default 1) multiplies by 1 + N/10, negated it divides.
     """
-    factors: list[OptionalFilter] = []
-    for group in _groups(value, where, "attribute:value<score=N>", _scored):
-        if sums and len(group) > 1:
-            raise BadRequest(f"{where}: sumOrFiltersScores is not supported for filters joined by OR")
-        factors += _exclusive(group, where)
+    return [factor for group in _scored_groups(value, where) for factor in _exclusive(group, where)]
+
+
+def optional_sums(value: object, where: str = "optionalFilters") -> list[Optional]:
+    """The same under Algolia's `sumOrFiltersScores`: the scores of filters joined by OR are added."""
+    factors: list[Optional] = []
+    for group in _scored_groups(value, where):
+        if len(group) > 1:
+            factors.append(OptionalSum(tuple(group), " + ".join(scored.text for scored in group)))
+        else:
+            factors += _exclusive(group, where)
     return factors
 
 
-def _exclusive(group: list[OptionalFilter], where: str) -> list[OptionalFilter]:
+def _scored_groups(value: object, where: str) -> list[list[Scored]]:
+    return _groups(value, where, "attribute:value<score=N>", _scored)
+
+
+def _exclusive(group: list[Scored], where: str) -> list[OptionalFilter]:
     """One OR group as factors of which at most one applies to an item: the strongest, boosts before burials."""
-    scores = sorted({scored.factor for scored in group}, key=lambda factor: (factor < 1, -max(factor, 1 / factor)))
+    scores = sorted({scored.score for scored in group}, key=lambda score: (score < 0, -abs(score)))
     if len(scores) > GROUP_SCORES_MAX:
         raise BadRequest(f"{where}: expected at most {GROUP_SCORES_MAX} scores joined by OR, got {len(scores)}")
     factors: list[OptionalFilter] = []
     stronger: list[Filter] = []
-    for factor in scores:
-        alike = [scored for scored in group if scored.factor == factor]
+    for score in scores:
+        alike = [scored for scored in group if scored.score == score]
         found = any_of(scored.filter for scored in alike)
         assert found is not None
         condition = all_of([found, *(Not(filter) for filter in stronger)])
         assert condition is not None
-        factors.append(OptionalFilter(condition, factor, " OR ".join(scored.text for scored in alike)))
+        factors.append(OptionalFilter(condition, factor_of(score), " OR ".join(scored.text for scored in alike)))
         stronger.append(found)
     return factors
 
@@ -149,7 +181,7 @@ def _numeric(text: str, where: str) -> Filter:
     return tree
 
 
-def _scored(text: str, where: str) -> OptionalFilter:
+def _scored(text: str, where: str) -> Scored:
     score = 1.0
     filter_text, mark, end = text.strip().rpartition("<score=")
     if not mark:
@@ -158,11 +190,9 @@ def _scored(text: str, where: str) -> OptionalFilter:
         raise BadRequest(f"{where}: expected <score=N> with N from 0 to {_SCORE_MAX:,}, got {shown(mark + end)}")
     filter_text = filter_text.strip()
     if _COMPARISON.match(filter_text) or _RANGE.fullmatch(filter_text):
-        return OptionalFilter(_numeric(filter_text, where), 1 + score / 10, text)
+        return Scored(_numeric(filter_text, where), score, text)
     tree = _facet(filter_text, where)
-    if isinstance(tree, Not):
-        return OptionalFilter(tree.part, 1 / (1 + score / 10), text)
-    return OptionalFilter(tree, 1 + score / 10, text)
+    return Scored(tree.part, -score, text) if isinstance(tree, Not) else Scored(tree, score, text)
 
 
 def _unquoted(text: str) -> str:

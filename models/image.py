@@ -33,8 +33,10 @@ from PIL import (  # the plugins are imported here, so that no thread has to
 )
 
 from models.errors import BadEvent
+from models.request_seeds import Crop
 
 Pixels = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
 
 REDUCING_GAP = 2.0
 """Pillow first shrinks by averaging to this many times the wanted size, and reads JPEG files at 1/2, 1/4 or 1/8.
@@ -65,12 +67,12 @@ class ImageLimits:
     image_pixels_max: int = 50_000_000
 
 
-def decode(data: bytes, size: int, limits: ImageLimits = ImageLimits()) -> Pixels:
+def decode(data: bytes, size: int, limits: ImageLimits = ImageLimits(), crop: Crop | None = None) -> Pixels:
     """uint8[size, size, 3] RGB of an image file: first frame, upright, on white, squashed (bilinear).
 
-    BadEvent says why an image cannot be used.
+    `crop`: only that part of the upright picture, at least a pixel of it.  BadEvent says why an image cannot be used.
     """
-    return _decoded(data, limits, lambda width, height: (size, size))
+    return _decoded(data, limits, lambda width, height: (size, size), crop)
 
 
 def thumbnail(data: bytes, side_max: int, limits: ImageLimits = ImageLimits()) -> bytes:
@@ -101,8 +103,10 @@ def _encoded(pixels: Pixels, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def _decoded(data: bytes, limits: ImageLimits, target: Callable[[int, int], tuple[int, int]]) -> Pixels:
-    """Pixels of `data`, shrunk to `target(width, height)` before they are turned upright."""
+def _decoded(
+    data: bytes, limits: ImageLimits, target: Callable[[int, int], tuple[int, int]], crop: Crop | None = None
+) -> Pixels:
+    """Pixels of `data`, or of a part of it, shrunk to `target(width, height)` before they are turned upright."""
     if len(data) > limits.image_bytes_max:
         raise BadEvent(f"image is {_megabytes(len(data))}, at most {_megabytes(limits.image_bytes_max)} are accepted")
     kind = _kind(data)
@@ -117,9 +121,12 @@ def _decoded(data: bytes, limits: ImageLimits, target: Callable[[int, int], tupl
                 _check_tiff(image, limits)
             size = target(*image.size)
             # JPEG only: decodes to 1/2, 1/4 or 1/8 where that still leaves more pixels than are needed.
-            image.draft("RGB", (int(size[0] * REDUCING_GAP), int(size[1] * REDUCING_GAP)))
+            gap = REDUCING_GAP if crop is None else REDUCING_GAP / min(crop[2:])
+            image.draft("RGB", (int(size[0] * gap), int(size[1] * gap)))
             image.load()
-            return _upright(_on_white(image, size), _orientation(image))
+            orientation = _orientation(image)
+            box = None if crop is None else _box(crop, image.size, orientation)
+            return _upright(_on_white(image, size, box), orientation)
     except BadEvent:
         raise
     except Image.DecompressionBombError as error:  # a GIF frame that is larger than the file's header says
@@ -184,8 +191,31 @@ def _check_tiff(image: Image.Image, limits: ImageLimits) -> None:
         _check_pixels(tags[TIFF_TILE_WIDTH], tags[TIFF_TILE_LENGTH], limits)
 
 
-def _on_white(image: Image.Image, size: tuple[int, int]) -> Pixels:
-    """uint8[H, W, 3] RGB of a loaded image of any mode, resized to `size` (W, H), transparent parts on white."""
+def _box(crop: Crop, size: tuple[int, int], orientation: int) -> Box:
+    """Where a part of the upright picture is in the picture as it is stored: left, top, right, bottom in pixels."""
+    x, y, width, height = crop
+    if orientation in (3, 4, 7, 8):
+        y = 1 - y - height
+    if orientation in (2, 3, 6, 7):
+        x = 1 - x - width
+    if 5 <= orientation <= 8:
+        x, y, width, height = y, x, height, width
+    left, right = _pixels(x, width, size[0])
+    top, bottom = _pixels(y, height, size[1])
+    return left, top, right, bottom
+
+
+def _pixels(start: float, length: float, side: int) -> tuple[float, float]:
+    """Begin and end within a side, at least one pixel apart."""
+    begin = min(max(start, 0.0) * side, side - 1)
+    return begin, min(max((start + length) * side, begin + 1), side)
+
+
+def _on_white(image: Image.Image, size: tuple[int, int], box: Box | None = None) -> Pixels:
+    """uint8[H, W, 3] RGB of a loaded image of any mode, resized to `size` (W, H), transparent parts on white.
+
+    `box`: of that part of it.
+    """
     if image.mode.startswith("I;16"):  # grey of 16 bits: the upper eight
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
@@ -194,17 +224,17 @@ def _on_white(image: Image.Image, size: tuple[int, int]) -> Pixels:
         # Premultiplied, so that the colours of transparent pixels do not bleed into their neighbours; white then
         # shines through by what alpha leaves.  No channel exceeds alpha, so the sum never exceeds 255.
         straight = image if image.mode == "RGBA" else image.convert("RGBA")
-        rgba: Pixels = np.asarray(_resized(straight.convert("RGBa"), size))
+        rgba: Pixels = np.asarray(_resized(straight.convert("RGBa"), size, box))
         on_white: Pixels = rgba[..., :3] + (255 - rgba[..., 3:])
         return on_white
     if image.mode in ("L", "1"):
-        grey = np.asarray(_resized(image.convert("L"), size))
+        grey = np.asarray(_resized(image.convert("L"), size, box))
         return np.repeat(grey[..., None], 3, axis=2)
-    return np.asarray(_resized(image if image.mode == "RGB" else image.convert("RGB"), size))
+    return np.asarray(_resized(image if image.mode == "RGB" else image.convert("RGB"), size, box))
 
 
-def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image.resize(size, Image.Resampling.BILINEAR, reducing_gap=REDUCING_GAP)
+def _resized(image: Image.Image, size: tuple[int, int], box: Box | None) -> Image.Image:
+    return image.resize(size, Image.Resampling.BILINEAR, box, reducing_gap=REDUCING_GAP)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -98,6 +98,15 @@ def number_from(value: object, where: str, low: float, high: float) -> float:
     return float(value)
 
 
+def whole_from(value: object, where: str, low: int, high: int) -> int:
+    """A whole JSON number from `low` to `high`, both included; 5.0 is one, as some serializers write it."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not low <= value <= high:
+        raise BadRequest(f"{where}: expected {low} to {high}, got {shown(value)}")
+    return value
+
+
 def unknown_field(name: str, known: Iterable[str]) -> str:
     """The words for a field that nobody knows, with the nearest that is known."""
     known = sorted(known)

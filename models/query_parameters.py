@@ -6,15 +6,16 @@ from typing import Any
 
 from models.algolia_parameters import WITHOUT_EFFECT
 from models.errors import BadRequest
-from models.filter_arrays import facet_filters, numeric_filters, optional_filters, tag_filters
+from models.filter_arrays import facet_filters, numeric_filters, optional_filters, optional_sums, tag_filters
 from models.filter_tree import Filter, all_of
 from models.filters import parse_filter
-from models.outside_json import flag_of, object_of, text_of, texts_of
+from models.outside_json import flag_of, object_of, text_of, texts_of, whole_from
 
 CONTEXTS_MAX = 100
 ATTRIBUTES_MAX = 250
+DISTINCT_MAX = 1_000
 
-_WITH_EFFECT = (
+WITH_EFFECT = (
     "filters",
     "facetFilters",
     "numericFilters",
@@ -28,7 +29,8 @@ _WITH_EFFECT = (
     "highlightPreTag",
     "clickAnalytics",
 )
-_KNOWN = WITHOUT_EFFECT.union(_WITH_EFFECT)
+"""What these parameters may say that means something here."""
+_KNOWN = WITHOUT_EFFECT.union(WITH_EFFECT)
 _CONDITIONS = {
     "facetFilters": facet_filters,
     "numericFilters": numeric_filters,
@@ -49,7 +51,7 @@ def read_query_parameters(value: object, where: str) -> dict[str, Any]:
             conditions.append(read(parameter, place))
         elif name == "optionalFilters":
             sums = flag_of(given.get("sumOrFiltersScores", False), f"{where}.sumOrFiltersScores")
-            arguments["optional"] = tuple(optional_filters(parameter, place, sums=sums))
+            arguments["optional"] = tuple((optional_sums if sums else optional_filters)(parameter, place))
         elif name == "ruleContexts":
             arguments["contexts"] = frozenset(texts_of(parameter, place, CONTEXTS_MAX))
         elif name == "enableRules":
@@ -61,8 +63,9 @@ def read_query_parameters(value: object, where: str) -> dict[str, Any]:
         elif name == "attributesToRetrieve":
             names = texts_of(parameter, place, ATTRIBUTES_MAX)
             arguments["attributes"] = None if names == ("*",) else names
-        elif name == "distinct" and parameter:
-            raise BadRequest(f"{place} is not supported")
+        elif name == "distinct":
+            wanted = int(parameter) if isinstance(parameter, bool) else parameter
+            arguments["distinct"] = whole_from(wanted, place, 0, DISTINCT_MAX)
     if conditions:
         arguments["filter"] = all_of(conditions)
     return arguments

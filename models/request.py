@@ -9,8 +9,7 @@ What is easy to get wrong:
   ones.
 * Null is the same as absent: many serializers write every field.
 * A field that nobody knows is an error; Algolia's that mean nothing here are not (`models/algolia_parameters.py`).
-* A seed with a negative weight is one to move away from (`unlike`).  Its default is half of what is to be looked like:
-  with equal weights nothing of two pictures that are much alike would be left but their difference.
+* `fallbackParameters: {}` asks for something: whatever looks most alike, filters aside, may fill up.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import msgspec
 from models.algolia_parameters import WITHOUT_EFFECT
 from models.errors import BadRequest
 from models.field_values import shown
-from models.filter_arrays import OptionalFilter
+from models.filter_arrays import Optional
 from models.filter_tree import Filter
 from models.outside_json import (
     flag_of,
@@ -34,12 +33,20 @@ from models.outside_json import (
     text_of,
     texts_of,
     unknown_field,
+    whole_from,
 )
-from models.query_parameters import read_query_parameters
+from models.query_parameters import WITH_EFFECT, read_query_parameters
+from models.request_seeds import Crop, ImageKey, ImageSeed, ItemSeed, SeedReader
+
+__all__ = [
+    "Batch", "Crop", "Fallback", "ImageKey", "ImageSeed", "ItemSeed", "Request", "RequestLimits", "Walk",
+    "parse_requests",
+]  # fmt: skip
 
 MODEL = "looking-similar"
 SAME_AS_MAX = 100
-UNLIKE_WEIGHT = 0.5
+WALK_STEPS_MAX = 100
+"""Each is a search of its own."""
 
 
 class RequestLimits(msgspec.Struct, frozen=True):
@@ -55,18 +62,21 @@ class RequestLimits(msgspec.Struct, frozen=True):
     link_length_max: int = 1_400_000
 
 
-class ItemSeed(msgspec.Struct, frozen=True, gc=False):
-    """An item to look like, or, with a negative weight, to look unlike."""
+class Walk(msgspec.Struct, frozen=True, gc=False):
+    """Hop from item to item instead of staying with the source."""
 
-    item_id: str
-    weight: float = 1.0
+    steps: int = 8
+    leash: float = 0.0
+    """The least visual score to the source, 0..100."""
+    seed: int = 0
+    """The same seed takes the same way."""
 
 
-class ImageSeed(msgspec.Struct, frozen=True, gc=False):
-    """An image (a link or a `data:` URL) to look like, or, with a negative weight, to look unlike."""
+class Fallback(msgspec.Struct, frozen=True):
+    """What may fill up when too few hits remain, in place of the request's own filters."""
 
-    link: str
-    weight: float = 1.0
+    filter: Filter | None = None
+    optional: tuple[Optional, ...] = ()
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -78,7 +88,7 @@ class Request(msgspec.Struct, frozen=True):
     threshold: float = 0.0
     filter: Filter | None = None
     """All kinds of filters, joined by AND."""
-    optional: tuple[OptionalFilter, ...] = ()
+    optional: tuple[Optional, ...] = ()
     same_as: tuple[str, ...] = ()
     attributes: tuple[str, ...] | None = None
     """`attributesToRetrieve`; None: all."""
@@ -87,6 +97,12 @@ class Request(msgspec.Struct, frozen=True):
     out_of_stock: bool = False
     highlight: bool = False
     click_analytics: bool = False
+    distinct: int = 0
+    """Hits of one family at most; 0: any number."""
+    diversity: float = 0.0
+    fallback: Fallback | None = None
+    walk: Walk | None = None
+    explain: bool = False
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -125,9 +141,7 @@ class _Reader:
     def __init__(self, limits: RequestLimits, index_name: str) -> None:
         self.limits = limits
         self.index_name = index_name
-        self.items: list[ItemSeed] = []
-        self.images: list[ImageSeed] = []
-        self.positive = False
+        self.seeds = SeedReader(limits.item_id_bytes_max, limits.link_length_max)
         self.arguments: dict[str, Any] = {"count": limits.hits_default}
 
     def read(self, fields: dict[str, Any]) -> Request:
@@ -136,38 +150,24 @@ class _Reader:
                 if value is not None:
                     read(self, value)
             elif name not in WITHOUT_EFFECT:
-                raise BadRequest(unknown_field(name, [*_FIELDS, *WITHOUT_EFFECT]))
-        if len(self.items) + len(self.images) > self.limits.seeds_max:
+                raise BadRequest(self._unknown(name))
+        seeds = self.seeds
+        if len(seeds.items) + len(seeds.images) > self.limits.seeds_max:
             raise BadRequest(f"expected at most {self.limits.seeds_max} items and images to start from")
-        if not self.positive:
+        if not seeds.positive:
             raise BadRequest("expected objectID, objectIDs or image: what is to be looked like")
-        return Request(tuple(self.items), tuple(self.images), **self.arguments)
+        if "walk" in self.arguments and self.arguments.get("diversity"):
+            raise BadRequest("diversity: expected 0 beside walk, which is a way and no ranking")
+        return Request(tuple(seeds.items), tuple(seeds.images), **self.arguments)
 
-    def object_id(self, value: object) -> None:
-        self.items.append(ItemSeed(self._item_id(value, "objectID")))
-        self.positive = True
-
-    def object_ids(self, value: object) -> None:
-        entries = list_of(value, "objectIDs")
-        if not entries:
-            raise BadRequest("objectIDs: expected at least one item")
-        for number, entry in enumerate(entries):
-            self._weighted_seed(entry, f"objectIDs[{number}]", ("objectID", "weight"), 1.0, 1.0)
-
-    def image(self, value: object) -> None:
-        self.images.append(ImageSeed(self._link(value, "image")))
-        self.positive = True
-
-    def unlike(self, value: object) -> None:
-        for number, entry in enumerate(value if isinstance(value, list) else [value]):
-            self._weighted_seed(entry, f"unlike[{number}]", ("objectID", "image", "weight"), -1.0, UNLIKE_WEIGHT)
+    @staticmethod
+    def _unknown(name: str) -> str:
+        if name in WITH_EFFECT:
+            return f"unknown field {shown(name)}; it belongs into queryParameters"
+        return unknown_field(name, [*_FIELDS, *WITHOUT_EFFECT])
 
     def max_recommendations(self, value: object) -> None:
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if type(value) is not int or not 1 <= value <= self.limits.hits_max:
-            raise BadRequest(f"maxRecommendations: expected 1 to {self.limits.hits_max}, got {shown(value)}")
-        self.arguments["count"] = value
+        self.arguments["count"] = whole_from(value, "maxRecommendations", 1, self.limits.hits_max)
 
     def threshold(self, value: object) -> None:
         self.arguments["threshold"] = number_from(value, "threshold", 0, 100)
@@ -190,66 +190,56 @@ class _Reader:
             raise BadRequest(f"indexName: the index {shown(value)} is not here, only {shown(self.index_name)}", 404)
 
     def query_parameters(self, value: object) -> None:
-        self.arguments |= read_query_parameters(value, "queryParameters")
+        try:
+            self.arguments |= read_query_parameters(value, "queryParameters")
+        except BadRequest:
+            if type(value) is dict:
+                for name in value:
+                    if name in _FIELDS and name not in WITH_EFFECT:
+                        raise BadRequest(
+                            f"queryParameters: unknown field {shown(name)}; it belongs beside queryParameters"
+                        ) from None
+            raise
 
-    def _weighted_seed(self, entry: object, where: str, known: tuple[str, ...], sign: float, default: float) -> None:
-        self.positive |= sign > 0
-        if isinstance(entry, str):
-            self.items.append(ItemSeed(self._item_id(entry, where), sign * default))
-            return
-        fields = object_of(entry, where, known)
-        weight = sign * number_from(fields.get("weight", default), f"{where}.weight", 1e-6, 1e6)
-        if "image" in fields and "objectID" not in fields:
-            self.images.append(ImageSeed(self._link(fields["image"], f"{where}.image"), weight))
-        elif "image" not in fields:
-            self.items.append(ItemSeed(self._item_id(fields.get("objectID"), f"{where}.objectID"), weight))
-        else:
-            raise BadRequest(f"{where}: expected objectID or image, got both")
+    def diversity(self, value: object) -> None:
+        self.arguments["diversity"] = number_from(value, "diversity", 0, 1)
 
-    def _item_id(self, value: object, where: str) -> str:
-        bytes_max = self.limits.item_id_bytes_max
-        if type(value) is not str or not value:
-            raise BadRequest(f"{where}: expected the id of an item as text, got {shown(value)}")
-        if len(value) * 4 > bytes_max and len(value.encode()) > bytes_max:
-            raise BadRequest(f"{where}: expected at most {bytes_max} bytes, got {len(value.encode()):,}")
-        return value
+    def explain(self, value: object) -> None:
+        self.arguments["explain"] = flag_of(value, "explain")
 
-    def _link(self, value: object, where: str) -> str:
-        if isinstance(value, dict):
-            fields = object_of(value, where, ("url", "crop"))
-            if "crop" in fields:
-                raise BadRequest(f"{where}.crop is not supported")
-            value, where = fields.get("url"), f"{where}.url"
-        if not isinstance(value, str) or not value.strip():
-            raise BadRequest(f"{where}: expected a link or a data: URL, got {shown(value)}")
-        if len(value) > self.limits.link_length_max:
-            raise BadRequest(
-                f"{where}: expected at most {self.limits.link_length_max:,} characters, got {len(value):,}"
-            )
-        return value
+    def fallback_parameters(self, value: object) -> None:
+        read = read_query_parameters(value, "fallbackParameters")
+        self.arguments["fallback"] = Fallback(read.get("filter"), read.get("optional", ()))
 
+    def walk(self, value: object) -> None:
+        given = object_of(value, "walk", ("steps", "leash", "seed"))
+        default = Walk()
+        self.arguments["walk"] = Walk(
+            whole_from(given.get("steps", default.steps), "walk.steps", 1, WALK_STEPS_MAX),
+            number_from(given.get("leash", default.leash), "walk.leash", 0, 100),
+            whole_from(given.get("seed", default.seed), "walk.seed", 0, 2**63 - 1),
+        )
 
-def _unsupported(name: str) -> Any:
-    """Reader of a field of the contract that is not served: what asks for nothing passes, the rest is told so."""
-
-    def read(_: _Reader, value: object) -> None:
-        if value not in (False, 0, {}, []):
-            raise BadRequest(f"{name} is not supported")
-
-    return read
+    def colour(self, value: object) -> None:
+        if number_from(value, "colour", 0, 1):
+            raise BadRequest("colour is not supported")
 
 
 _FIELDS = {
-    "objectID": _Reader.object_id,
-    "objectIDs": _Reader.object_ids,
-    "image": _Reader.image,
-    "unlike": _Reader.unlike,
+    "objectID": lambda reader, value: reader.seeds.object_id(value),
+    "objectIDs": lambda reader, value: reader.seeds.object_ids(value),
+    "image": lambda reader, value: reader.seeds.image(value),
+    "unlike": lambda reader, value: reader.seeds.unlike(value),
     "maxRecommendations": _Reader.max_recommendations,
     "threshold": _Reader.threshold,
     "queryParameters": _Reader.query_parameters,
+    "fallbackParameters": _Reader.fallback_parameters,
     "sameAs": _Reader.same_as,
     "outOfStock": _Reader.out_of_stock,
     "model": _Reader.model,
     "indexName": _Reader.index,
-    **{name: _unsupported(name) for name in ("fallbackParameters", "diversity", "explain", "walk", "colour")},
+    "diversity": _Reader.diversity,
+    "explain": _Reader.explain,
+    "walk": _Reader.walk,
+    "colour": _Reader.colour,
 }

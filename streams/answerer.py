@@ -18,7 +18,7 @@ from indexes.results import AnswerSettings
 from indexes.shard import Shard
 from models.answer import Result
 from models.errors import BadEvent, BadRequest, KindredError, Unavailable
-from models.request import Batch, Request, RequestLimits, parse_requests
+from models.request import Batch, ImageKey, ImageSeed, Request, RequestLimits, parse_requests
 from models.rules import RuleBook
 from models.vectors import Vectors, unpack_half
 from streams.image_vectors import ImageVectors
@@ -27,8 +27,8 @@ from streams.settings import Settings
 HITS_DEFAULT = 30
 
 Entry = Request | BadRequest
-Images = Mapping[str, Vectors | KindredError]
-"""By link float32[D], or why there is none."""
+Images = Mapping[ImageKey, Vectors | KindredError]
+"""By `ImageSeed.key` float32[D], or why there is none."""
 
 
 class LoadedShards(Protocol):
@@ -69,16 +69,16 @@ class Answerer:
         """The entries of a body; never raises for what a caller wrote."""
         return parse_requests(body, self.limits, self.settings.index)
 
-    async def images(self, links: Iterable[str]) -> Images:
+    async def images(self, seeds: Iterable[ImageSeed]) -> Images:
         """The vectors of images, fetched and embedded all at once."""
-        distinct = list(dict.fromkeys(links))
-        outcomes = await asyncio.gather(*map(self._image, distinct))
+        distinct = {seed.key: seed for seed in seeds}
+        outcomes = await asyncio.gather(*map(self._image, distinct.values()))
         return dict(zip(distinct, outcomes, strict=True))
 
-    async def _image(self, link: str) -> Vectors | KindredError:
+    async def _image(self, seed: ImageSeed) -> Vectors | KindredError:
         """float32[D] of an image, or why there is none."""
         try:
-            _, vector, _ = await self.vectors.of_link(link)
+            _, vector, _ = await self.vectors.of_link(seed.link, seed.crop)
         except (BadEvent, Unavailable) as error:
             return error
         return unpack_half(vector, self.index.dimension)
@@ -107,6 +107,6 @@ class Answerer:
         )
 
 
-def links_of(entries: Iterable[Entry]) -> list[str]:
+def images_of(entries: Iterable[Entry]) -> list[ImageSeed]:
     """Images that have to be embedded before the entries can be answered."""
-    return [each.link for entry in entries if isinstance(entry, Request) for each in entry.images]
+    return [each for entry in entries if isinstance(entry, Request) for each in entry.images]

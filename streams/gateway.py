@@ -23,9 +23,10 @@ from aiohttp import web
 from models.answer import Result, results_bytes
 from models.errors import BadRequest, Unavailable
 from models.outside_json import kind_of, list_of, read_object
+from models.request import ImageSeed
 from streams.admission import Share, Slots
 from streams.answer_queue import AnswerQueue
-from streams.answerer import Answerer, Entry, links_of
+from streams.answerer import Answerer, Entry, images_of
 from streams.http_answers import json_answer
 from streams.http_bodies import Bodies
 from streams.keys import Keys
@@ -79,21 +80,22 @@ class Gateway:
                 batch = self.answerer.parse(body)
                 if all(isinstance(entry, BadRequest) for entry in batch.entries):
                     raise _refused(batch.entries, ())
-                links = links_of(batch.entries)
-            if not links:
+                wanted = images_of(batch.entries)
+            if not wanted:
                 results = await self.queue.answer(batch.entries, {})
-        if links:
-            results = await self._with_images(batch.entries, links)
+        if wanted:
+            results = await self._with_images(batch.entries, wanted)
         with self.share.spent():
             if all(map(_is_mistake, batch.entries, results)):
                 raise _refused(batch.entries, results)
             return json_answer(request, results[0].body if batch.single else results_bytes(results))
 
-    async def _with_images(self, entries: Sequence[Entry], links: list[str]) -> list[Result]:
-        if len(set(links)) > IMAGES_MAX:
-            raise BadRequest(f"expected at most {IMAGES_MAX} images in one call, got {len(set(links)):,}")
+    async def _with_images(self, entries: Sequence[Entry], wanted: list[ImageSeed]) -> list[Result]:
+        distinct = len({seed.key for seed in wanted})
+        if distinct > IMAGES_MAX:
+            raise BadRequest(f"expected at most {IMAGES_MAX} images in one call, got {distinct:,}")
         with self.image_slots:
-            images = await self.answerer.images(links)
+            images = await self.answerer.images(wanted)
         self.check_ready()  # that may have taken a while
         with self.slots:
             return await self.queue.answer(entries, images)

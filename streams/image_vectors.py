@@ -1,7 +1,8 @@
 """From an image link to its vector: fetch, digest, decode, embed.  Shared by the embed stage and by requests by image.
 
 Decoding runs in a small pool and the model in a thread of its own, both outside the event loop; images that wait for
-the model run as one batch.  The bytes of a picture seen before (by digest) are not embedded again.
+the model run as one batch.  The bytes of a picture seen before (by digest), or the same part of them, are not embedded
+again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from models.embedder import Embedder
 from models.errors import BadEvent
 from models.image import ImageLimits, decode
+from models.request_seeds import Crop
 from models.vectors import Vectors, pack_half
 from streams.fetch import ImageFetcher
 from streams.metrics import Metrics
@@ -48,17 +50,21 @@ class ImageVectors:
         """Id of the model that all vectors come from."""
         return self.embedder.model
 
-    async def of_link(self, link: str) -> tuple[str, str, str]:
-        """Digest, packed vector, and `known` or `embedded`.  BadEvent: never will work; Unavailable: later perhaps."""
+    async def of_link(self, link: str, crop: Crop | None = None) -> tuple[str, str, str]:
+        """Digest, packed vector, and `known` or `embedded`.  BadEvent: never will work; Unavailable: later perhaps.
+
+        `crop`: only that part of the picture; the digest is that of the whole file.
+        """
         data = await self.fetcher.fetch(link)
         loop = asyncio.get_running_loop()
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-        if digest in self._known:
-            self._known.move_to_end(digest)
-            return digest, self._known[digest], "known"
-        pixels = await loop.run_in_executor(self._decoders, decode, data, self.embedder.size, self.limits)
+        key = digest if crop is None else f"{digest} {crop}"  # a part of a picture is another picture
+        if key in self._known:
+            self._known.move_to_end(key)
+            return digest, self._known[key], "known"
+        pixels = await loop.run_in_executor(self._decoders, decode, data, self.embedder.size, self.limits, crop)
         vector = pack_half(await self._embed(pixels))
-        self._known[digest] = vector
+        self._known[key] = vector
         if len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
         return digest, vector, "embedded"

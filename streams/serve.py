@@ -16,9 +16,9 @@ import orjson
 from aiokafka import TopicPartition
 
 from models.answer import Result
-from models.request import Batch
+from models.request import Batch, ImageSeed
 from streams import topics
-from streams.answerer import Answerer, Images, LoadedShards, links_of
+from streams.answerer import Answerer, Images, LoadedShards, images_of
 from streams.connection import Connection
 from streams.consume import BatchConsumer, Batches
 from streams.dead_letters import header
@@ -45,9 +45,9 @@ class _Asked:
     batch: Batch
 
     @property
-    def links(self) -> list[str]:
+    def images(self) -> list[ImageSeed]:
         """Images that have to be embedded before it can be answered."""
-        return links_of(self.batch.entries)
+        return images_of(self.batch.entries)
 
 
 class Serve(BatchConsumer):
@@ -119,7 +119,7 @@ class Serve(BatchConsumer):
                 asked = self._asked(tp, message)
                 if asked is None:
                     self.in_flight.end(tp, message.offset)
-                elif asked.links or not self.replies.known(asked.address.topic):
+                elif asked.images or not self.replies.known(asked.address.topic):
                     self._start(self._answer_later(asked))
                 else:
                     now.append(asked)
@@ -156,7 +156,7 @@ class Serve(BatchConsumer):
 
     async def _answer_later(self, asked: _Asked) -> None:
         await self.replies.ask(asked.address.topic)
-        await self._reply([asked], self._answer([asked], await self.answerer.images(asked.links)))
+        await self._reply([asked], self._answer([asked], await self.answerer.images(asked.images)))
 
     def _answer(self, asked: Sequence[_Asked], images: Images) -> list[Reply]:
         """Replies to requests, answered together."""

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.answer import (
-    HIT_BY_MODEL,
+    HUNDREDTHS,
     OWN_FIELDS,
     Result,
     failed,
     has_own_names,
     highlighted,
-    hundredths,
+    hit_head,
+    rank_end,
     record_part,
     result_bytes,
     result_tail,
@@ -146,13 +147,17 @@ def test_deep_records_cost_no_stack() -> None:
 
 @given(st.integers(0, 30_000))
 def test_hundredths_are_decimal_text(number: int) -> None:
-    """As a float would be written with two places."""
-    assert hundredths(number) == f"{number / 100:.2f}".encode()
+    """As a float would be written with two places, within the tables and beyond."""
+    text = f"{number / 100:.2f}".encode()
+
+    assert rank_end(number) == b',"_rankScore":%b},' % text
+    if number < len(HUNDREDTHS):
+        assert HUNDREDTHS[number] == text
 
 
 def test_a_result_has_the_contracts_fields() -> None:
     """And begins with a brace, which NestJS needs."""
-    hit = HIT_BY_MODEL % (b'{"objectID":"a"', hundredths(5012), hundredths(6000), b'"https://x"')
+    hit = hit_head(b'{"objectID":"a"', "https://x", "model") + HUNDREDTHS[5012] + rank_end(6000)[:-1]
     tail = result_tail({"index": "items", "appliedRules": ["default"]})
 
     body = result_bytes(b",".join([hit, hit]), 2, 30, processing_ms=4, query_id="q1", tail=tail)

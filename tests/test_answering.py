@@ -24,7 +24,7 @@ from models.answer import Result
 from models.attributes import attribute_values
 from models.errors import BadEvent, BadRequest, KindredError, Unavailable
 from models.filters import matches, parse_filter
-from models.request import RequestLimits, parse_requests
+from models.request import ImageKey, RequestLimits, parse_requests
 from models.rules import RuleBook, parse_rule
 from models.stock import derived_attributes, flags
 from models.truth_messages import (
@@ -41,7 +41,7 @@ from models.vectors import centre, pack_half, unit, unpack_half
 D = 8
 NOW_MS = 1_700_000_000_000
 SETTINGS = ShardSettings(dimension=D, model="m@1")
-Images = Mapping[str, NDArray[np.float32] | KindredError]
+Images = Mapping[ImageKey, NDArray[np.float32] | KindredError]
 
 
 class Catalog:
@@ -296,7 +296,7 @@ def test_seeds_that_cannot_be_used_are_left_out_and_told(fan: Catalog) -> None:
 def test_an_image_is_a_seed(fan: Catalog) -> None:
     """By its vector; one that could not be had fails as its error says, unless another seed is left."""
     vector = np.array(turned(0), np.float32)
-    images: dict[str, NDArray[np.float32] | KindredError] = {
+    images: Images = {
         "good": vector,
         "broken": BadEvent("not an image"),
         "away": Unavailable("no answer"),
@@ -311,6 +311,16 @@ def test_an_image_is_a_seed(fan: Catalog) -> None:
     assert fan.failure(images, image="refused") == (422, "image: a private address")
     unused = fan.one(images, image="x" * 300, objectID="s")["unusedSources"]
     assert unused == [{"source": "x" * 200 + "...", "message": "image: too long"}]
+
+
+def test_a_part_of_an_image_is_another_seed(fan: Catalog) -> None:
+    """Whole and parts of one link have vectors of their own."""
+    crop = (0.0, 0.0, 0.5, 1.0)
+    images: Images = {"x": np.array(turned(0), np.float32), ("x", crop): np.array(turned(50), np.float32)}
+
+    assert fan.hits(images, image="x") == "sabcd"
+    assert fan.hits(images, image={"url": "x", "crop": crop}) == "edcba"
+    assert fan.hits(images, image="x", unlike={"image": {"url": "x", "crop": crop}}, maxRecommendations=2) == "sa"
 
 
 def test_an_item_of_several_images_is_their_mean_and_is_found_by_its_best(catalog: Catalog) -> None:
@@ -492,7 +502,7 @@ def test_conditions_ask_the_source_item_as_it_is_now(fan: Catalog) -> None:
     fan.rule(
         "r", condition={"filters": "category:shoes AND low_stock:false"}, consequence={"hide": [{"objectID": "a"}]}
     )
-    image = {"x": np.array(turned(0), np.float32)}
+    image: Images = {"x": np.array(turned(0), np.float32)}
 
     assert fan.hits(objectID="s", maxRecommendations=1) == "b"
     assert fan.hits(objectID="c", maxRecommendations=5) == "bdaes"
@@ -603,6 +613,233 @@ def test_highlights_are_added_for_widgets(fan: Catalog) -> None:
     first = fan.one(objectID="s", queryParameters={"highlightPreTag": "<b>"})["hits"][0]
 
     assert first["_highlightResult"]["category"]["value"] == "hats"
+
+
+# Families
+
+
+@pytest.fixture
+def families(catalog: Catalog) -> Catalog:
+    """Items s of family f; a, b of f; c, d, e of g; k of h; m, n of none, each further away than the one before."""
+    groups = {"s": "f", "a": "f", "b": "f", "c": "g", "d": "g", "e": "g", "k": "h"}
+    for number, item_id in enumerate("sabcdekmn"):
+        catalog.put(item_id, [turned(5 * number)], facts=Facts(group=groups.get(item_id)))
+    return catalog
+
+
+def test_distinct_leaves_one_hit_of_a_family_and_none_of_the_sources(families: Catalog) -> None:
+    """The best of each; items without a family are one each; with a number as many."""
+    assert families.hits(objectID="s", maxRecommendations=9) == "abcdekmn"
+    assert families.hits(objectID="s", queryParameters={"distinct": True}) == "ckmn"
+    assert families.hits(objectID="s", maxRecommendations=2, queryParameters={"distinct": 1}) == "ck"
+    assert families.hits(objectID="s", queryParameters={"distinct": 2}) == "cdkmn"
+    assert families.hits(objectID="n", maxRecommendations=9, queryParameters={"distinct": True}) == "mkeb"
+    assert families.hits(objectIDs=["s", "k"], queryParameters={"distinct": True}, maxRecommendations=9) == "cmn"
+
+
+def test_a_large_family_hides_no_other(catalog: Catalog) -> None:
+    """However many of its members come first, across shards; beside a threshold too."""
+    catalog.put("s", [turned(0)])
+    for number in range(300):
+        catalog.put(f"m{number}", [turned(1 + number / 100)], facts=Facts(group="large"), rank=number)
+    catalog.put("a", [turned(30)])
+    catalog.put("b", [turned(60)])
+    distinct = {"distinct": True}
+
+    assert catalog.hits(objectID="s", maxRecommendations=5, queryParameters=distinct) == "m0ab"
+    assert catalog.hits(objectID="s", maxRecommendations=2, queryParameters=distinct) == "m0a"
+    assert catalog.hits(objectID="s", maxRecommendations=5, threshold=80, queryParameters=distinct) == "m0a"
+    filtered = distinct | {"filters": "rank > 5 OR objectID:b"}
+    assert catalog.hits(objectID="s", maxRecommendations=5, queryParameters=filtered) == "m6b"
+
+
+def test_more_is_looked_for_a_lot_at_a_time(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the size of a lot, and what was seen does not come back."""
+    monkeypatch.setattr("indexes.shortlist.FETCH_MAX", 8)
+    catalog.put("s", [turned(0)])
+    for number in range(60):
+        catalog.put(f"m{number:02d}", [turned(1 + number)], facts=Facts(group=f"g{number // 20}"))
+    catalog.rule("r", consequence={"params": {"boosts": [{"filters": "NOT objectID:m41", "factor": 2}]}})
+
+    found = [catalog.one(objectID="s", queryParameters={"distinct": limit})["hits"] for limit in (1, 2)]
+
+    assert [hit["objectID"] for hit in found[0]] == ["m00", "m20", "m40"]
+    assert [hit["objectID"] for hit in found[1]] == ["m00", "m01", "m20", "m21", "m40"]
+
+
+# Diversity
+
+
+def test_diversity_spreads_the_hits(catalog: Catalog) -> None:
+    """The best is first whatever it is; 0 is the plain order, and the more the further apart."""
+    catalog.put("s", [turned(0)])
+    for item_id, degrees in {"a": 5, "b": 6, "c": 7, "d": 40, "e": -45}.items():
+        catalog.put(item_id, [turned(degrees)])
+
+    assert catalog.hits(objectID="s", maxRecommendations=3, diversity=0) == "abc"
+    assert catalog.hits(objectID="s", maxRecommendations=3, diversity=0.4) == "abc"
+    assert catalog.hits(objectID="s", maxRecommendations=3, diversity=0.6) == "aed"
+    assert catalog.hits(objectID="s", maxRecommendations=2, diversity=1) == "ae"
+    assert catalog.hits(objectID="s", threshold=100, diversity=1) == ""
+
+
+def test_diversity_holds_beside_rules_families_and_pins(families: Catalog) -> None:
+    """It chooses among what they leave, and pins stand where they are wanted."""
+    families.rule("r", consequence={"promote": [{"objectID": "d", "position": 1}], "hide": [{"objectID": "n"}]})
+
+    assert families.hits(objectID="s", diversity=1, queryParameters={"distinct": True}) == "cdmk"
+
+
+# Fallback
+
+
+def test_a_fallback_fills_up_and_says_so(fan: Catalog) -> None:
+    """When too few remain, in the order of the look, never an item twice or a source, and only to the number wanted."""
+    asked: dict[str, Any] = {"objectID": "s", "queryParameters": {"filters": "category:shoes"}, "threshold": 90}
+
+    answer = fan.one(**asked, fallbackParameters={"filters": "category:hats"})
+
+    found = [(hit["objectID"], hit["_source"]) for hit in answer["hits"]]
+    assert found == [("b", "model"), ("a", "fallback"), ("c", "fallback"), ("e", "fallback")]
+    assert fan.hits(**asked, fallbackParameters={}) == "bacde"
+    assert fan.hits(**asked, fallbackParameters={}, maxRecommendations=2) == "ba"
+    assert fan.hits(**asked) == "b"
+    assert {hit["_source"] for hit in fan.one(objectID="s", fallbackParameters={})["hits"]} == {"model"}
+
+
+def test_rules_and_stock_hold_for_the_fallback_too(fan: Catalog) -> None:
+    """Hidden, sold out and the family's second stay away; its factors are its own and the rules'."""
+    fan.put("f", [turned(1)], quantity=0)
+    fan.put("g", [turned(2)], facts=Facts(group="x"), rank=9)
+    fan.put("h", [turned(3)], facts=Facts(group="x"), rank=9)
+    fan.rule("r", consequence={"hide": [{"objectID": "a"}]})
+    narrow = {"filters": "objectID:g", "distinct": True}
+    fallback = {"filters": "NOT objectID:b", "optionalFilters": "objectID:e<score=90>"}
+
+    answer = fan.one(objectID="s", queryParameters=narrow, fallbackParameters=fallback)
+
+    assert "".join(hit["objectID"] for hit in answer["hits"]) == "gecd"
+    first, second = answer["hits"][:2]
+    assert first["_rankScore"] == first["_score"]
+    assert second["_rankScore"] == pytest.approx(10 * second["_score"], abs=0.1)
+
+
+def test_pins_stand_among_what_was_filled_up(fan: Catalog) -> None:
+    """And are no fallback, nor there twice."""
+    fan.rule("r", consequence={"promote": [{"objectID": "b", "position": 2}]})
+
+    answer = fan.one(objectID="s", threshold=97, fallbackParameters={})
+
+    found = [(hit["objectID"], hit["_source"]) for hit in answer["hits"]]
+    assert found == [("a", "model"), ("c", "fallback"), ("b", "pin"), ("d", "fallback"), ("e", "fallback")]
+
+
+def test_an_unknown_item_has_the_fallback_alone(fan: Catalog) -> None:
+    """By factor, then id, with no likeness; the answer says what was left out, and pins are placed."""
+    fan.put("f", [turned(70)], quantity=0)
+    fan.put("n")
+    fan.rule("r", consequence={"params": {"boosts": [{"filters": "rank = 3", "factor": 2}]}})
+    fan.rule("p", consequence={"promote": [{"objectID": "e", "position": 1}]})
+
+    answer = fan.one(objectID="nobody", fallbackParameters={"filters": "NOT objectID:a"})
+
+    found = [(hit["objectID"], hit["_source"], hit["_score"]) for hit in answer["hits"]]
+    assert found == [
+        ("c", "fallback", 0),
+        ("e", "pin", 0),
+        ("b", "fallback", 0),
+        ("d", "fallback", 0),
+        ("s", "fallback", 0),
+    ]
+    assert answer["hits"][0]["_matchedImage"] == "c-0.jpg"
+    assert answer["unusedSources"] == [{"source": "nobody", "message": "item 'nobody' is not known"}]
+    assert fan.hits(objectID="nobody", sameAs=["category"], fallbackParameters={}, maxRecommendations=2) == "ce"
+    assert answer_requests(
+        parse_requests(b'{"objectID":"a","fallbackParameters":{}}', RequestLimits(), "items").entries,
+        {}, [], RuleBook(), NOW_MS, mean=None,
+    )[0].status == 404  # fmt: skip
+
+
+def test_a_known_item_without_a_picture_is_not_its_own_fallback(families: Catalog) -> None:
+    """Families hold there too."""
+    families.put("x", waiting=["x.jpg"])
+
+    assert families.hits(objectID="x", fallbackParameters={}, queryParameters={"distinct": True}) == "ackmn"
+
+
+# Walks
+
+
+def test_a_walk_goes_from_item_to_item(fan: Catalog) -> None:
+    """Never back, never to a source, as far as its steps; scores are still about the source."""
+    hits = fan.one(objectID="s", walk={"steps": 3, "seed": 1})["hits"]
+
+    assert len(hits) == len({hit["objectID"] for hit in hits} - {"s"}) == 3
+    for hit in hits:
+        assert hit["_score"] == pytest.approx(100 * np.cos(np.radians(10 * "sabcde".index(hit["objectID"]))), abs=0.05)
+    assert len(fan.one(objectID="s", walk={"steps": 99})["hits"]) == 5
+    assert len(fan.one(objectID="s", walk={}, maxRecommendations=2)["hits"]) == 2
+
+
+def test_the_same_seed_takes_the_same_way(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Another one another; and another worker with the same log goes it too."""
+    here, there = drawn(tmp_path_factory, 1), drawn(tmp_path_factory, 1)
+
+    def way(catalog: Catalog, seed: int) -> bytes:
+        return catalog.ask({"objectID": "i1", "walk": {"steps": 6, "seed": seed}})[0].body
+
+    assert way(here, 3) == way(here, 3) == way(there, 3)
+    assert len({way(here, seed) for seed in range(5)}) > 1
+
+
+def test_a_walk_keeps_to_its_leash(fan: Catalog) -> None:
+    """No hit looks less like the source than it says; where nothing within it is left, the walk ends."""
+    leash = float(100 * np.cos(np.radians(25)))
+
+    assert sorted(fan.hits(objectID="s", walk={"steps": 5, "leash": leash})) == ["a", "b"]
+    assert fan.hits(objectID="s", walk={"leash": 100}) == ""
+    assert sorted(fan.hits(objectID="s", threshold=leash, walk={"steps": 5})) == ["a", "b"]
+
+
+def test_a_walk_looks_past_what_it_may_not_visit(catalog: Catalog) -> None:
+    """Families that it has been to, and items beyond the leash that are near where it stands."""
+    catalog.put("s", [turned(0)])
+    for number in range(30):
+        catalog.put(f"m{number}", [turned(5 + number / 10)], facts=Facts(group="g"))
+    catalog.put("a", [turned(30)])
+    catalog.put("b", [turned(40)])
+
+    found = catalog.one(objectID="s", walk={"steps": 9}, queryParameters={"distinct": True})["hits"]
+
+    assert sorted(hit["objectID"] for hit in found if not hit["objectID"].startswith("m")) == ["a", "b"]
+    assert len(found) == 3
+
+
+def test_filters_hold_on_every_hop_and_pins_do_not(fan: Catalog) -> None:
+    """A walk is a way and no ranking; a fallback fills it up."""
+    fan.rule("r", consequence={"promote": [{"objectID": "e", "position": 0}]})
+
+    assert sorted(fan.hits(objectID="s", walk={}, queryParameters={"filters": "category:shoes"})) == ["b", "d"]
+    answer = fan.one(objectID="s", walk={"steps": 2}, queryParameters={"filters": "objectID:d"}, fallbackParameters={})
+    assert "".join(hit["objectID"] for hit in answer["hits"]) == "dabce"
+    assert [hit["_source"] for hit in answer["hits"]] == ["model"] + ["fallback"] * 4
+
+
+# Sums of optional filters
+
+
+def test_the_scores_of_an_or_group_are_added_on_request(fan: Catalog) -> None:
+    """1 + sum/10; the strongest alone otherwise; burials count against boosts."""
+    group = ["rank = 5<score=9>", "category:hats<score=3>", "rank:1 TO 2<score=1>", "objectID:-a<score=8>"]
+
+    def factors(**parameters: Any) -> dict[str, float]:
+        hits = fan.one(objectID="s", queryParameters={"optionalFilters": [group], **parameters})["hits"]
+        return {hit["objectID"]: round(hit["_rankScore"] / hit["_score"], 2) for hit in hits}
+
+    assert factors() == {"a": 1.3, "b": 1.1, "c": 1.3, "d": 1.0, "e": 1.9}
+    assert factors(sumOrFiltersScores=True) == {"a": round(1 / 1.4, 2), "b": 1.1, "c": 1.3, "d": 1.0, "e": 2.2}
+    nothing = {"optionalFilters": [["x:1", "x:2"]], "sumOrFiltersScores": True}
+    assert fan.hits(objectID="s", queryParameters=nothing) == "abcde"
 
 
 # Everything at once, against brute force

@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import BadRequest
-from models.filter_arrays import facet_filters, numeric_filters, optional_filters, tag_filters
+from models.filter_arrays import (
+    OptionalSum,
+    facet_filters,
+    factor_of,
+    numeric_filters,
+    optional_filters,
+    optional_sums,
+    tag_filters,
+)
 from models.filters import (
     And,
     Compare,
@@ -423,8 +431,16 @@ def test_of_an_or_group_the_strongest_counts(group: list[tuple[str, int, bool]],
     assert product == pytest.approx(max(boosts) if boosts else min(burials, default=1.0))
 
 
-def test_sums_of_scores_are_refused_where_they_would_matter() -> None:
-    """One filter alone has the same score either way."""
-    assert len(optional_filters(["a:b", ["c:d"]], sums=True)) == 2
-    with pytest.raises(BadRequest, match="sumOrFiltersScores is not supported"):
-        optional_filters([["a:b", "c:d"]], sums=True)
+def test_the_scores_of_an_or_group_may_be_added() -> None:
+    """Algolia's `sumOrFiltersScores: true`; one filter alone has the same factor either way."""
+    plain, group = optional_sums(["a:b<score=2>", ["c:d<score=3>", "e:-f", "price > 5"]])
+
+    assert plain == optional_filters(["a:b<score=2>"])[0]
+    assert isinstance(group, OptionalSum)
+    assert [(format_filter(part.filter), part.score) for part in group.parts] == [
+        ("c:d", 3),
+        ("e:f", -1),
+        ("price > 5", 1),
+    ]
+    assert group.text == "c:d<score=3> + e:-f + price > 5"
+    assert (factor_of(4), factor_of(0), factor_of(-1)) == (1.4, 1, 1 / 1.1)

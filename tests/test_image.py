@@ -422,3 +422,46 @@ def test_only_rgb_bytes_are_encoded(wrong: np.ndarray) -> None:
     """Another type or shape is the caller's bug."""
     with pytest.raises(ValueError, match=r"expected uint8\[H, W, 3\]"):
         encode_png(wrong)
+
+
+def crop_of(image: Image.Image, crop: tuple[float, float, float, float]) -> Image.Image:
+    """The part of an upright picture that a crop names, whole pixels."""
+    x, y, width, height = crop
+    edges = (x * image.width, y * image.height, (x + width) * image.width, (y + height) * image.height)
+    return image.crop(tuple(map(round, edges)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("crop", [(0, 0, 0.5, 0.5), (0.25, 0.5, 0.75, 0.25), (0.5, 0, 0.5, 1), (0, 0, 1, 0.125)])
+def test_a_crop_is_a_part_of_the_picture(crop: tuple[float, float, float, float]) -> None:
+    """Cut out and then squashed, as if the part were a file of its own."""
+    expected = squashed(crop_of(picture(96, 64), crop), 32)
+
+    assert difference(expected, decode(file(picture(96, 64), "PNG"), 32, crop=crop)) < 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 10))
+def test_a_crop_is_that_of_the_upright_picture(orientation: int) -> None:
+    """However the camera was held: what people see at the left is the left."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = file(picture(96, 64), "PNG", exif=exif)
+    crop = (0.25, 0.5, 0.5, 0.25)
+    whole = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+
+    assert difference(squashed(crop_of(whole, crop), 32), decode(data, 32, crop=crop)) < 1
+
+
+def test_a_crop_of_a_large_jpeg_is_read_at_the_size_that_it_needs() -> None:
+    """A small part of a large photo keeps its details: it is not cut out of a picture that was shrunk before."""
+    large = picture(1600, 1200)
+    crop = (0.5, 0.25, 0.125, 0.125)
+
+    pixels = decode(file(large, "JPEG", quality=95), 64, crop=crop)
+
+    assert difference(squashed(crop_of(large, crop), 64), pixels) < 4
+
+
+@pytest.mark.parametrize("crop", [(0.9999, 0.9999, 0.0001, 0.0001), (0, 0, 0.001, 1), (1 / 3, 0, 2 / 3 + 1e-7, 1)])
+def test_a_crop_has_at_least_a_pixel(crop: tuple[float, float, float, float]) -> None:
+    """A sliver of a small picture is its nearest pixels; a hair over the edge ends at the edge."""
+    assert decode(file(picture(7, 5), "PNG"), 16, crop=crop).shape == (16, 16, 3)

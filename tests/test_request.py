@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from models.algolia_parameters import WITHOUT_EFFECT
 from models.errors import BadRequest
-from models.filters import format_filter
-from models.request import Batch, ImageSeed, ItemSeed, Request, RequestLimits, parse_requests
+from models.filter_arrays import OptionalFilter
+from models.filters import format_filter, parse_filter
+from models.request import Batch, Fallback, ImageSeed, ItemSeed, Request, RequestLimits, Walk, parse_requests
 
 LIMITS = RequestLimits()
 
@@ -71,8 +72,11 @@ def test_every_field_lands_where_it_belongs() -> None:
             "enableRules": False,
             "clickAnalytics": True,
             "highlightPreTag": "<b>",
-            "distinct": False,
+            "distinct": True,
         },
+        diversity=0.3,
+        explain=True,
+        fallbackParameters={},
     )
 
     assert request.items == (ItemSeed("a"), ItemSeed("b"), ItemSeed("c", 2), ItemSeed("d", -0.5), ItemSeed("e", -3))
@@ -80,11 +84,12 @@ def test_every_field_lands_where_it_belongs() -> None:
     assert (request.count, request.threshold, request.same_as) == (1000, 12.5, ("category", "brand"))
     assert request.filter is not None
     assert format_filter(request.filter) == "a:1 AND (b:2 OR b:3) AND c > 4 AND _tags:t"
-    assert [(one.text, one.factor) for one in request.optional] == [("on_sale:true<score=3>", 1.3)]
+    assert request.optional == (OptionalFilter(parse_filter("on_sale:true"), 1.3, "on_sale:true<score=3>"),)
     assert request.attributes == ("name", "price")
     assert request.contexts == {"mobile"}
     assert (request.rules_enabled, request.out_of_stock) == (False, True)
     assert (request.highlight, request.click_analytics) == (True, True)
+    assert (request.distinct, request.diversity, request.explain, request.fallback) == (1, 0.3, True, Fallback())
 
 
 def test_whole_numbers_may_have_a_point() -> None:
@@ -218,7 +223,13 @@ def test_a_body_that_makes_no_sense_says_why(body: bytes | None, words: str) -> 
         ({"image": " "}, "image: expected a link"),
         ({"image": {"link": "x"}}, "image: unknown field 'link'"),
         ({"image": {"url": None}}, "image.url: expected a link"),
-        ({"image": {"url": "https://x", "crop": [0, 0, 1, 1]}}, "image.crop is not supported"),
+        ({"image": {"url": "https://x", "crop": [0, 0, 1]}}, "image.crop: expected [x, y, width, height] as fractions"),
+        ({"image": {"url": "https://x", "crop": "all"}}, "from 0 to 1, got text"),
+        ({"image": {"url": "https://x", "crop": [0, 0, 1, 2]}}, "image.crop[3]: expected a number from 0 to 1, got 2"),
+        ({"image": {"url": "https://x", "crop": [0, 0, 1, True]}}, "image.crop[3]: expected a number"),
+        ({"image": {"url": "https://x", "crop": [0, 0, 0, 1]}}, "width and height at least 0.001"),
+        ({"image": {"url": "https://x", "crop": [0.5, 0, 0.6, 1]}}, "the part ends outside of the picture"),
+        ({"unlike": {"image": {"url": "x", "crop": [0]}}}, "unlike[0].image.crop: expected [x, y, width, height]"),
         ({"image": "data:," + "x" * 1_400_000}, "image: expected at most 1,400,000 characters"),
         ({"unlike": [{"objectID": "a", "image": "b"}]}, "unlike[0]: expected objectID or image, got both"),
         ({"unlike": 5}, "unlike[0]: expected an object, got a number"),
@@ -250,10 +261,6 @@ def test_a_body_that_makes_no_sense_says_why(body: bytes | None, words: str) -> 
             "queryParameters.optionalFilters[0]: expected <score",
         ),
         (
-            {"queryParameters": {"optionalFilters": [["a:b", "c:d"]], "sumOrFiltersScores": True}},
-            "queryParameters.optionalFilters: sumOrFiltersScores is not supported",
-        ),
-        (
             {"queryParameters": {"optionalFilters": ["a:b"], "sumOrFiltersScores": 1}},
             "queryParameters.sumOrFiltersScores: expected true or false",
         ),
@@ -261,12 +268,29 @@ def test_a_body_that_makes_no_sense_says_why(body: bytes | None, words: str) -> 
         ({"queryParameters": {"ruleContexts": 1}}, "queryParameters.ruleContexts: expected a list"),
         ({"queryParameters": {"enableRules": "yes"}}, "queryParameters.enableRules: expected true or false"),
         ({"queryParameters": {"clickAnalytics": "yes"}}, "queryParameters.clickAnalytics: expected true or false"),
-        ({"queryParameters": {"distinct": 1}}, "queryParameters.distinct is not supported"),
-        ({"diversity": 0.5}, "diversity is not supported"),
-        ({"explain": True}, "explain is not supported"),
-        ({"walk": {"steps": 8}}, "walk is not supported"),
+        ({"queryParameters": {"distinct": "yes"}}, "queryParameters.distinct: expected 0 to 1000, got 'yes'"),
+        ({"queryParameters": {"distinct": -1}}, "queryParameters.distinct: expected 0 to 1000, got -1"),
+        ({"queryParameters": {"threshold": 1}}, "unknown field 'threshold'; it belongs beside queryParameters"),
+        ({"filters": "a:b"}, "unknown field 'filters'; it belongs into queryParameters"),
+        ({"diversity": 1.5}, "diversity: expected a number from 0 to 1, got 1.5"),
+        ({"diversity": True}, "diversity: expected a number"),
+        ({"explain": 1}, "explain: expected true or false, got 1"),
+        ({"walk": True}, "walk: expected an object, got true or false"),
+        ({"walk": {"step": 8}}, "walk: unknown field 'step'; did you mean steps?"),
+        ({"walk": {"steps": 0}}, "walk.steps: expected 1 to 100, got 0"),
+        ({"walk": {"steps": 101}}, "walk.steps: expected 1 to 100, got 101"),
+        ({"walk": {"leash": 101}}, "walk.leash: expected a number from 0 to 100, got 101"),
+        ({"walk": {"seed": -1}}, "walk.seed: expected 0 to"),
+        ({"walk": {"seed": 0.5}}, "walk.seed: expected 0 to"),
+        ({"walk": {}, "diversity": 0.5}, "diversity: expected 0 beside walk"),
         ({"colour": 0.5}, "colour is not supported"),
-        ({"fallbackParameters": {"filters": "a:b"}}, "fallbackParameters is not supported"),
+        ({"colour": "red"}, "colour: expected a number from 0 to 1"),
+        ({"fallbackParameters": True}, "fallbackParameters: expected an object, got true or false"),
+        (
+            {"fallbackParameters": {"filter": "a:b"}},
+            "fallbackParameters: unknown field 'filter'; did you mean filters?",
+        ),
+        ({"fallbackParameters": {"filters": "a:"}}, "fallbackParameters.filters at position 3"),
     ],
 )
 def test_an_error_says_where_and_what_was_expected(fields: dict[str, Any], words: str) -> None:
@@ -278,8 +302,42 @@ def test_an_error_says_where_and_what_was_expected(fields: dict[str, Any], words
 
 
 def test_what_asks_for_nothing_is_accepted() -> None:
-    """Fields that are not served, at the values that mean none of it."""
-    assert entry(objectID="a", explain=False, diversity=0, walk={}, fallbackParameters={}) == entry(objectID="a")
+    """What is not served, at the value that means none of it; and defaults that are written out."""
+    given = entry(objectID="a", explain=False, diversity=0, colour=0, queryParameters={"distinct": False})
+    assert given == entry(objectID="a")
+
+
+def test_a_crop_is_a_part_of_the_picture() -> None:
+    """Of an image and of one that is unlike; rounding may take it a hair over the edge; the whole is no crop."""
+    third = [1 / 3, 0, 2 / 3 + 1e-9, 1]
+    request = entry(image={"url": "x", "crop": third}, unlike={"image": {"url": "x", "crop": [0, 0, 1, 1]}})
+
+    assert request.images == (ImageSeed("x", 1.0, (1 / 3, 0, 2 / 3 + 1e-9, 1)), ImageSeed("x", -0.5))
+    assert [seed.key for seed in request.images] == [("x", tuple(third)), "x"]
+
+
+def test_a_walk_has_defaults_and_takes_any() -> None:
+    """`{}` is one too; whole numbers may have a point."""
+    assert entry(objectID="a", walk={}).walk == Walk(8, 0, 0)
+    assert entry(objectID="a", walk={"steps": 3.0, "leash": 40, "seed": 7}).walk == Walk(3, 40, 7)
+
+
+def test_a_fallback_has_filters_of_its_own() -> None:
+    """An empty one lets everything fill up; what means nothing to it is accepted, for widgets send it."""
+    fallback = entry(objectID="a", fallbackParameters={"filters": "a:1", "optionalFilters": "b:2"}).fallback
+    assert fallback is not None
+    assert fallback.filter is not None
+    assert format_filter(fallback.filter) == "a:1"
+    assert [one.text for one in fallback.optional] == ["b:2"]
+    assert entry(objectID="a", fallbackParameters={"highlightPreTag": "<b>"}).fallback == Fallback()
+    assert entry(objectID="a", fallbackParameters=None).fallback is None
+
+
+def test_distinct_is_a_number_of_hits_a_family() -> None:
+    """True is one, as Algolia has it."""
+    asked = [entry(objectID="a", queryParameters={"distinct": value}).distinct for value in (True, 1, 3, False, 0)]
+
+    assert asked == [1, 1, 3, 0, 0]
 
 
 def test_another_index_is_not_found() -> None:

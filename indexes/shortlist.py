@@ -1,0 +1,150 @@
+"""The shortlist: from the candidates of a search to the rows that may be hits, best first.
+
+Dropped are source items, what is below the threshold, and what a family has too many of.  Easy to get wrong:
+
+* Source items are dropped after the search, not masked before it, so that all requests can share their masks.
+* With factors the best by adjusted similarity may be below the threshold, which is about the visual score alone; and a
+  family may have any number of members.  Then more is asked for, without what was seen, until nothing can come.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+import numpy as np
+
+from indexes.conditions import Masks
+from indexes.question import Place, Question, Row
+from indexes.search import Candidates, search
+from indexes.shard import Shard
+from models.ranking import visual_hundredths
+from models.vectors import Vectors
+
+FETCH_MAX = 4_096
+"""Candidates of one more search, if they were fewer before."""
+
+
+class Shortlist:
+    """Finds rows for the questions of one batch."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self._shards = shards
+        self._columns = [shard.columns for shard in shards]
+        self._item_ids = [shard.item_ids for shard in shards]
+
+    def rows(self, questions: Sequence[Question]) -> list[list[Row]]:
+        """For each question its rows, best first, at most as many as it wants.  They share one search."""
+        fetch = max([one.fetch for one in questions])
+        found = self.candidates(questions, np.array([one.seeds.query for one in questions]), fetch)
+        rows = []
+        for one, candidates in zip(questions, found, strict=True):
+            families = dict(one.families)
+            kept = self._kept(one, candidates, families, one.rows_wanted)
+            if len(kept) < one.rows_wanted and self._may_have_more(one, candidates, fetch):
+                kept = self._more(one, candidates, fetch, kept, families)
+            rows.append(kept)
+        return rows
+
+    def candidates(self, questions: Sequence[Question], queries: Vectors, fetch: int) -> list[Candidates]:
+        """The best items for each question and centred query float32[B, D], sources and all."""
+        fields = [
+            shard.field([one.masks[number] for one in questions], [one.factors[number] for one in questions])
+            for number, shard in enumerate(self._shards)
+        ]
+        return search(fields, queries, fetch)
+
+    def unlooked(self, question: Question) -> list[Row]:
+        """Rows without anything to look like: by factor, then item id, all with a similarity of 0."""
+        found: list[tuple[float, str, Place]] = []
+        for number, shard in enumerate(self._shards):
+            mask, factors = question.masks[number], question.factors[number]
+            ordinals = np.flatnonzero(shard.shown if mask is None else mask & shard.shown).tolist()
+            weights = [1.0] * len(ordinals) if factors is None else factors[ordinals].tolist()
+            item_ids = self._item_ids[number]
+            found += [
+                (-weight, item_ids[ordinal], (number, ordinal))
+                for ordinal, weight in zip(ordinals, weights, strict=True)
+            ]
+        most = len(found) if question.request.distinct else question.fetch
+        families = dict(question.families)
+        rows: list[Row] = []
+        for _, _, (number, ordinal) in heapq.nsmallest(most, found):
+            if len(rows) == question.rows_wanted:
+                break
+            if (number, ordinal) not in question.excluded and self.has_room(question, number, ordinal, families):
+                rows.append((number, ordinal, self._shards[number].look(ordinal).images[0], 0.0))
+        return rows
+
+    def has_room(self, question: Question, number: int, ordinal: int, families: dict[int, int]) -> bool:
+        """Whether one more of the item's family may be a hit; if so it is counted."""
+        most = question.request.distinct
+        if most and (family := self._columns[number].family.item(ordinal)):
+            if families.get(family, 0) >= most:
+                return False
+            families[family] = families.get(family, 0) + 1
+        return True
+
+    def _kept(self, one: Question, candidates: Candidates, families: dict[int, int], count: int) -> list[Row]:
+        excluded = one.excluded
+        rows = list(
+            zip(
+                candidates.fields.tolist(),
+                candidates.ordinals.tolist(),
+                candidates.image.tolist(),
+                candidates.similarity.tolist(),
+                strict=True,
+            )
+        )
+        if excluded:
+            rows = [row for row in rows if row[:2] not in excluded]
+        if one.threshold:
+            least = one.threshold * 100
+            rows = [row for row in rows if visual_hundredths(row[3]) >= least]
+        if one.request.distinct:
+            kept: list[Row] = []
+            for row in rows:
+                if len(kept) == count:
+                    break
+                if self.has_room(one, row[0], row[1], families):
+                    kept.append(row)
+            return kept
+        return rows[:count]
+
+    def _may_have_more(self, one: Question, candidates: Candidates, wanted: int) -> bool:
+        """Whether a row may come after these candidates, of which `wanted` were asked for."""
+        if len(candidates.ordinals) < wanted:
+            return False
+        if not one.threshold:
+            return bool(one.request.distinct)
+        last = one.adjusted(
+            (int(candidates.fields[-1]), int(candidates.ordinals[-1]), 0, float(candidates.similarity[-1]))
+        )
+        least = min([1.0 if factors is None else factors.min().item() for factors in one.factors])
+        return last >= (one.threshold - 0.005) / 100 * least
+
+    def _more(
+        self, one: Question, candidates: Candidates, wanted: int, rows: list[Row], families: dict[int, int]
+    ) -> list[Row]:
+        """Searches on without what was seen until there are as many rows as wanted, or no more."""
+        masks: Masks = one.masks
+        while len(rows) < one.rows_wanted and self._may_have_more(one, candidates, wanted):
+            masks = self._without(masks, candidates, one.request.distinct, families)
+            wanted = max(wanted, min(4 * wanted, FETCH_MAX))
+            candidates = self.candidates([one._replace(masks=masks)], one.seeds.query[None], wanted)[0]
+            rows = rows + self._kept(one, candidates, families, one.rows_wanted - len(rows))
+        # A search that asks trees may find later what it should have found before.
+        return sorted(rows, key=lambda row: (-one.adjusted(row), self._item_ids[row[0]][row[1]]))
+
+    def _without(self, masks: Masks, seen: Candidates, distinct: int, families: dict[int, int]) -> Masks:
+        """The masks without the seen candidates and without families that have no room."""
+        full = np.array([family for family, count in families.items() if count >= distinct], np.int64)
+        narrowed: Masks = []
+        for number, columns in enumerate(self._columns):
+            mask = masks[number]
+            left = columns.present.copy() if mask is None else mask.copy()
+            if distinct and len(full):
+                left &= ~np.isin(columns.family, full)
+            left[seen.ordinals[seen.fields == number]] = False
+            narrowed.append(left)
+        return narrowed
