@@ -14,15 +14,18 @@ from faust.transport.drivers import aiokafka as driver
 from streams.connection import REQUEST_BYTES_MAX, Connection
 from streams.settings import Settings
 
-EMBEDDED_FETCH_WAIT_MS = 10
-
 
 class _Thread(driver.AIOKafkaConsumerThread):
-    """Reads a partition that has no committed offset from its beginning again after a rebalance.
+    """Reads on where it must after a rebalance, and does not let a fetch wait for long.
 
-    Faust drops what it has fetched during one and then goes back to the committed offsets; where there is none it went
-    on behind what it had dropped.
+    Faust drops what it has fetched during a rebalance and then goes back to the committed offsets; of a partition that
+    has none it went on behind what it had dropped.  Its wait of 1.5 s is built in; see `Connection.fetch_wait_ms`.
     """
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = transport.fetch_wait_ms
+        return consumer
 
     async def seek_to_committed(self) -> Mapping[Any, Any]:
         """Go back to the committed offsets; returned by partition, None where there is none."""
@@ -45,24 +48,7 @@ class _Consumer(driver.Consumer):
 
 class _Transport(driver.Transport):
     Consumer = _Consumer
-
-
-class _EagerThread(_Thread):
-    """Does not let a fetch wait: the embedded broker does not wake it, and Faust's own wait is 1.5 s."""
-
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = EMBEDDED_FETCH_WAIT_MS
-        return consumer
-
-
-class _EagerConsumer(driver.Consumer):
-    def _new_consumer_thread(self) -> _EagerThread:
-        return _EagerThread(self, loop=self.loop, beacon=self.beacon)
-
-
-class _EagerTransport(driver.Transport):
-    Consumer = _EagerConsumer
+    fetch_wait_ms: int
 
 
 def make_app(settings: Settings, connection: Connection) -> faust.App:
@@ -87,6 +73,7 @@ def make_app(settings: Settings, connection: Connection) -> faust.App:
         web_enabled=False,  # streams/web.py answers before Faust has started, and what Faust's server cannot
         logging_config=None,
     )
-    transport = _EagerTransport if connection.embedded else _Transport
-    app.transport = transport(app.conf.broker_consumer, app)
+    transport = _Transport(app.conf.broker_consumer, app)
+    transport.fetch_wait_ms = connection.fetch_wait_ms
+    app.transport = transport
     return app
