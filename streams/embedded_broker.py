@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import signal
 import socket
 import threading
 from collections.abc import Mapping
@@ -156,7 +157,12 @@ class EmbeddedBroker:
         self._handle = lib.rd_kafka_new(_PRODUCER, settings, reason, len(reason))
         if not self._handle:
             raise Unavailable(f"the embedded broker does not start: {reason.value.decode()}")
-        self._cluster = lib.rd_kafka_mock_cluster_new(self._handle, 1)
+        # Its thread gives up at a poll that a signal has interrupted; it inherits a mask that lets none through.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._cluster = lib.rd_kafka_mock_cluster_new(self._handle, 1)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if not self._cluster:
             self.stop()
             raise Unavailable("the embedded broker does not start: librdkafka could not listen on 127.0.0.1")

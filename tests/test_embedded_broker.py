@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -180,3 +182,24 @@ def test_it_is_reachable_from_this_host_only(embedded: EmbeddedBroker, free_port
         for port in ports:
             with socket.socket() as other:
                 other.bind(("127.0.0.2", port))  # would be refused beside a socket bound to every address
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads the masks of threads from Linux' /proc")
+def test_signals_do_not_reach_it(embedded: EmbeddedBroker) -> None:
+    """Its threads let no signal through: one that interrupts their poll would end the broker for good."""
+
+    def masks() -> dict[str, int]:
+        found = {}
+        for task in Path("/proc/self/task").iterdir():
+            (blocked,) = [line for line in (task / "status").read_text().splitlines() if line.startswith("SigBlk:")]
+            found[task.name] = int(blocked.split()[1], 16)
+        return found
+
+    before = masks()
+    embedded.start({"t": 1})
+    started = {name: mask for name, mask in masks().items() if name not in before}
+
+    assert started
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGCHLD):
+        assert all(mask >> (number - 1) & 1 for mask in started.values()), signal.Signals(number).name
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -52,6 +53,9 @@ SOURCES_NEAR = 20
 SAMPLE = 100
 """Records by which the size of a catalog is judged."""
 REASONS_MAX = 3
+CLOSE_S_MAX = 3.0
+"""Until what closes is told again to end."""
+CANCELS_MAX = 5
 PAGE = Path("demo.html")
 INTERRUPTED = 130
 
@@ -111,6 +115,17 @@ def _showcase(stage_set: StageSet, terminal: Terminal, records: Sequence[Record]
         return showcases.drawn_showcase(items, stage_set.image_root, advance)
 
 
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks until they have ended: what they close may wait for a broker that is gone, and is cut short then."""
+    waiting = set(tasks)
+    for _ in range(CANCELS_MAX):
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=CLOSE_S_MAX)
+        if not waiting:
+            break
+
+
 class _Demo:
     """From a worker that starts to the end of the tour; `code` is how it came out so far."""
 
@@ -143,9 +158,7 @@ class _Demo:
             self.terminal.note("stopping ...")
             raise
         finally:
-            tour.cancel()
-            death.cancel()
-            await asyncio.gather(tour, death, return_exceptions=True)
+            await _ended(tour, death)
 
     async def _tour(self, connection: Connection) -> int:
         page = await ready(self.settings)
