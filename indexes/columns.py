@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import orjson
@@ -32,6 +32,11 @@ HEAP_SLACK = 1000
 COLUMNS_MAX = 200
 """Columns kept; the one that was asked for longest ago goes first, so that odd filters cannot fill the memory."""
 
+KEPT_MAX = 16
+"""Results kept between changes; most requests ask for the same two."""
+
+T = TypeVar("T")
+
 
 class Columns:
     """Arrays by ordinal, each `capacity` long: `present`, `on_sale`, `low_stock`, `out_of_stock`, `in_stock` bool,
@@ -41,6 +46,7 @@ class Columns:
     """
 
     def __init__(self, low_stock_at: float) -> None:
+        self._kept: dict[Hashable, tuple[object, Any]] = {}
         self.capacity = CAPACITY_MIN
         self.now_ms = 0
         self._low_stock_at = low_stock_at
@@ -62,8 +68,21 @@ class Columns:
 
     # Items
 
+    def kept(self, key: Hashable, owner: object, work: Callable[[], T]) -> T:
+        """What `work` gives, worked out once until anything of the columns changes.
+
+        `key` may name `owner` by its identity; the owner is kept with the result, so that no other object can have it.
+        """
+        found = self._kept.get(key)
+        if found is None or found[0] is not owner:
+            if len(self._kept) >= KEPT_MAX:
+                self._kept.clear()
+            found = self._kept[key] = (owner, work())
+        return cast(T, found[1])
+
     def grow(self, capacity: int) -> None:
         """Make room for ordinals below `capacity`."""
+        self._kept.clear()
         more = capacity - self.capacity
         for name in ("present", "family", *DERIVED):
             old = getattr(self, name)
@@ -78,6 +97,7 @@ class Columns:
 
     def put(self, ordinal: int, record: bytes, facts: Facts, quantity: float | None) -> None:
         """This is the ordinal's item now: record (JSON object), what is derived from it, its level."""
+        self._kept.clear()
         while ordinal >= self.capacity:
             self.grow(self.capacity * 2)
         if self._names is not None and record != self._records[ordinal]:
@@ -94,6 +114,7 @@ class Columns:
 
     def put_quantity(self, ordinal: int, quantity: float | None) -> None:
         """The level of a present item is this now."""
+        self._kept.clear()
         facts = self._facts[ordinal]
         assert facts is not None, f"ordinal {ordinal} has no item"
         self._quantities[ordinal] = quantity
@@ -105,6 +126,7 @@ class Columns:
 
     def remove(self, ordinal: int) -> None:
         """The ordinal has no item any more."""
+        self._kept.clear()
         self.present[ordinal] = False
         self.family[ordinal] = 0
         for name in DERIVED:
@@ -126,6 +148,7 @@ class Columns:
                 self._flag(ordinal, facts, self._quantities[ordinal])
 
     def _flag(self, ordinal: int, facts: Facts, quantity: float | None) -> None:
+        self._kept.clear()
         now = flags(facts, quantity, self.now_ms, self._low_stock_at)
         self.on_sale[ordinal] = now.on_sale
         self.discount[ordinal] = now.discount

@@ -1,12 +1,14 @@
 """Conditions: which items of each shard a request may be answered with, and the factors on their scores.
 
 One object serves one batch of requests: those that ask for the same share the same arrays, which also lets the search
-treat them together.  It must not outlive a change to the shards.
+treat them together.  It must not outlive a change to the shards.  From batch to batch the columns keep the arrays,
+until anything of them changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +55,11 @@ class Conditions:
         if masks is None:
             filter = all_of([filter, *[rule.filter for rule in rules]])
             hidden = frozenset[str]().union(*[rule.hide for rule in rules])
-            masks = [self._mask(number, filter, equal, hidden, out_of_stock) for number in range(len(self._shards))]
+            kept = ("allowed", id(rules), key)
+            masks = [
+                shard.columns.kept(kept, rules, partial(self._mask, number, filter, equal, hidden, out_of_stock))
+                for number, shard in enumerate(self._shards)
+            ]
             self._allowed[key] = masks
         return masks
 
@@ -63,7 +69,11 @@ class Conditions:
         factors = self._factors.get(key)
         if factors is None:
             boosts = [*optional, *[boost for rule in rules for boost in rule.boosts]]
-            factors = [self._product(number, boosts) for number in range(len(self._shards))]
+            kept = ("factors", id(rules), key)
+            factors = [
+                shard.columns.kept(kept, rules, partial(self._product, number, boosts))
+                for number, shard in enumerate(self._shards)
+            ]
             self._factors[key] = factors
         return factors
 
