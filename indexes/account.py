@@ -11,7 +11,7 @@ considered.  A hit that is not among the most alike has no rank until the end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,7 +87,7 @@ class Account:
         return self.shards[place[0]].item_ids[place[1]]
 
     def take(self, step: Step) -> None:
-        """Apply one step."""
+        """Apply a filter, a rule's hiding, a factor."""
         before_alive, before_factor = self.alive, self.factor
         if step.masks is not None:
             passes = np.array([bool(step.masks[row[0]][row[1]]) for row in self.rows], np.bool_)
@@ -100,35 +100,41 @@ class Account:
             self._tell(step.named, before_factor)
 
     def end(self) -> None:
-        """What comes after filters and rules: threshold, families, diversity, walk, fallback, pins."""
-        question, request, origins = self.question, self.question.request, self.outcome.origins
+        """Apply what comes after filters and rules: threshold, families, diversity, fallback, pins."""
+        question, request = self.question, self.question.request
         if request.walk is not None:
             return
-        model = [number for number, row in zip(self.hits, self.outcome.rows, strict=True) if row[:2] not in origins]
         if question.threshold:
-            least = 100 * question.threshold
-            low = np.array([visual_hundredths(similarity) < least for similarity in self.similarity.tolist()], np.bool_)
-            outside = sum(map(np.count_nonzero, self.left)) - int(self.alive.sum())
-            below = self.complete or (self.considered > 0 and bool(low[: self.considered][-1]))
-            self._remove({"by": "threshold", "what": f"_score >= {question.threshold:g}"}, self.alive & low,
-                         int((self.alive & low).sum()) + (outside if below else 0), at_least=not below)  # fmt: skip
-            self._tell({"by": "threshold"}, self.factor)
+            self._apply_threshold()
         if request.distinct:
-            families = dict(question.families)
-            crowded = np.zeros(len(self.rows), np.bool_)
-            for number in np.argsort(np.where(self.alive, self.ranks, len(self.rows) + 1), kind="stable").tolist():
-                if self.alive[number] and not self.shortlist.has_room(
-                    question, self.rows[number][0], self.rows[number][1], families
-                ):
-                    crowded[number] = True
-            self._remove({"by": "distinct"}, crowded, int(crowded.sum()), at_least=not self.complete)
-            self._tell({"by": "distinct"}, self.factor)
+            self._apply_distinct()
         if request.diversity:
-            self._move(
-                {"by": "diversity", "what": f"{request.diversity:g}"},
-                dict(zip(model, range(1, len(model) + 1), strict=True)),
-            )
+            hits = zip(self.hits, self.outcome.rows, strict=True)
+            model = [number for number, row in hits if row[:2] not in self.outcome.origins]
+            self._move({"by": "diversity", "what": f"{request.diversity:g}"}, model)
         self._end_origins()
+
+    def _apply_threshold(self) -> None:
+        least = 100 * self.question.threshold
+        low = np.array([visual_hundredths(similarity) < least for similarity in self.similarity.tolist()], np.bool_)
+        gone = self.alive & low
+        # What was not considered is less alike than all that was: below too, if the last of those is.
+        below = self.complete or bool(low[self.considered - 1])
+        outside = sum([int(left.sum()) for left in self.left]) - int(self.alive.sum()) if below else 0
+        named = {"by": "threshold", "what": f"_score >= {self.question.threshold:g}"}
+        self._remove(named, gone, int(gone.sum()) + outside, at_least=not below)
+        self._tell(named, self.factor)
+
+    def _apply_distinct(self) -> None:
+        families = dict(self.question.families)
+        gone = np.zeros(len(self.rows), np.bool_)
+        alive = np.flatnonzero(self.alive)
+        for number in alive[np.argsort(self.ranks[alive])].tolist():
+            shard, ordinal = self.rows[number][:2]
+            gone[number] = not self.shortlist.has_room(self.question, shard, ordinal, families)
+        named = {"by": "distinct", "what": f"{self.question.request.distinct} of a family"}
+        self._remove(named, gone, int(gone.sum()), at_least=not self.complete)
+        self._tell(named, self.factor)
 
     def _end_origins(self) -> None:
         """Hits that are no model's, and the places that they took."""
@@ -189,7 +195,7 @@ class Account:
         self.ranks = self._ranked()
         for at, number in enumerate(self.hits):
             after = self._rank(number)
-            own = self.factor[number] / factor_before[number]
+            own = (self.factor[number] / factor_before[number]).item()
             if not self.alive[number] or (before[at] == after and own == 1):
                 continue
             step = {**named, "rank": [before[at], after]}
@@ -198,14 +204,14 @@ class Account:
                 step |= {"factor": round(own, 4), "score": scores}
             self.steps[at].append(step)
 
-    def _move(self, named: dict[str, Any], ranks: Mapping[int, int]) -> None:
-        """Gives hits other ranks, and tells those that moved."""
-        for at, number in enumerate(self.hits):
-            if number in ranks:
-                before, after = self._rank(number), ranks[number]
-                if before != after:
-                    self.steps[at].append({**named, "rank": [before, after]})
-                self.ranks[number] = after
+    def _move(self, named: dict[str, Any], numbers: list[int]) -> None:
+        """Ranks hits in this order, and tells those that moved."""
+        places = {number: at for at, number in enumerate(self.hits)}
+        for after, number in enumerate(numbers, start=1):
+            before = self._rank(number)
+            if before != after:
+                self.steps[places[number]].append({**named, "rank": [before, after]})
+            self.ranks[number] = after
 
     def _score(self, number: int, factor: float) -> float:
         return rank_hundredths(float(self.similarity[number]), float(factor)) / 100

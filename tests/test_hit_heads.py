@@ -1,0 +1,77 @@
+"""What is kept of items between answers: beginnings of hits, and attributes of sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexes.hit_heads import HitHeads, head_key
+from indexes.record_values import RecordValues
+from indexes.shard import EMBEDDINGS, RECORDS
+from indexes.stored import StoredRecord
+from models.truth_messages import Facts
+from tests.look_catalog import apply, turned, without_default
+
+
+def stored(name: str, images: int = 2) -> StoredRecord:
+    record = b'{"objectID":"%b","_score":1}' % name.encode()
+    return StoredRecord(record, Facts(), tuple([f"{name}-{number}" for number in range(images)]), 1, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1), st.sampled_from(["ask", "change"])), max_size=30))
+def test_a_head_is_that_of_the_item_as_it_is(steps: list[tuple[int, int, str]]) -> None:
+    """Whatever was asked and changed before, and however little room there is; the bytes are counted."""
+    records: list[StoredRecord | None] = [stored(f"item-{number}") for number in range(4)]
+    heads = HitHeads(records, bytes_max=200)
+    for at, (ordinal, image, step) in enumerate(steps):
+        if step == "change":
+            heads.forget(ordinal, 2)
+            records[ordinal] = stored(f"new-{at}")
+        else:
+            record = records[ordinal]
+            assert record is not None
+            head = heads.get(head_key(ordinal, image)) or heads.make(ordinal, image)
+            expected = b'%b,"_matchedImage":"%b","_source":"model","_score":' % (
+                record.record.replace(b',"_score":1}', b""),
+                record.images[image].encode(),
+            )
+            assert head == expected
+        kept = [heads.get(head_key(number, image)) for number in range(4) for image in range(2)]
+        assert heads.bytes == sum([len(head) for head in kept if head]) <= 200
+
+
+def test_attributes_are_read_once_a_record() -> None:
+    """And forgotten all at once when there are too many."""
+    records: list[StoredRecord | None] = [stored("a"), stored("b")]
+    values = RecordValues(records, items_max=1)
+
+    first = values.of(0)
+    assert values.of(0) is first
+    records[0] = stored("c")
+    assert values.of(0)["objectID"] == ("c",)
+    assert values.of(1)["objectID"] == ("b",)
+    assert len(values._read) == 1
+
+
+def test_hits_and_sources_are_what_the_newest_record_says(tmp_path: Path) -> None:
+    """Another record, another picture, no record, and one again."""
+    catalog = without_default(tmp_path)
+    catalog.put("s", [turned(0)], kind="x")
+    catalog.put("a", [turned(10)], title="one", kind="x")
+    catalog.rule("r", condition={"filters": "kind:y"}, consequence={"hide": [{"objectID": "a"}]})
+    assert catalog.one(objectID="s")["hits"][0]["title"] == "one"
+
+    catalog.put("a", [turned(90), turned(5)], title="two", kind="x")
+    hit = catalog.one(objectID="s")["hits"][0]
+    assert (hit["title"], hit["_matchedImage"]) == ("two", "a-1.jpg")
+    catalog.put("s", [turned(0)], kind="y")
+    assert catalog.hits(objectID="s") == ""
+    catalog.put("s", [turned(0)], kind="x")
+    apply(catalog.shard_of("a"), RECORDS, "a", None)
+    assert catalog.hits(objectID="s") == ""
+    apply(catalog.shard_of("a"), EMBEDDINGS, "a", None)
+    catalog.put("b", [turned(1)], title="three", kind="x")
+    catalog.put("a", [turned(10)], title="four", kind="x")
+    assert [hit["title"] for hit in catalog.one(objectID="s")["hits"]] == ["three", "four"]
