@@ -8,6 +8,8 @@ PORT   ?= 9092
 
 # One thread per BLAS call: the workers grow by processes, and more threads make small products ten times slower.
 export OPENBLAS_NUM_THREADS ?= 1
+# Its Linux builds report sessions to their maker unless they are told not to.
+export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test kafka bench lint format constraints clean
