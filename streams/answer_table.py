@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import BadRequest
+from streams.explained_table import show_explained
 from streams.moments import duration
 from streams.terminal import Terminal, brief, printable
 
@@ -22,7 +23,13 @@ SHOWN_NOW = ("on_sale", "stock", "low_stock", "out_of_stock")
 
 
 def typed_request(
-    items: Sequence[str], image: str | None, hits: int, filters: str | None, threshold: float | None, out_of_stock: bool
+    items: Sequence[str],
+    image: str | None,
+    hits: int,
+    filters: str | None,
+    threshold: float | None,
+    out_of_stock: bool,
+    explain: bool = False,
 ) -> dict[str, Any]:
     """The request for what was typed.  Raises BadRequest when there is nothing to look like, or no such picture."""
     if not items and not image:
@@ -41,6 +48,8 @@ def typed_request(
         request["threshold"] = threshold
     if out_of_stock:
         request["outOfStock"] = True
+    if explain:
+        request["explain"] = True
     return request
 
 
@@ -66,10 +75,12 @@ def image_link(text: str) -> str:
 
 
 def show_answer(terminal: Terminal, result: Mapping[str, Any], now_ms: int) -> None:
-    """The hits as a table, and below it how fresh and how complete they are."""
+    """The hits as a table, with their reasons if it has them, and below how fresh and how complete they are."""
     hits = result.get("hits") or []
     rows = [_row(rank, hit) for rank, hit in enumerate(hits, start=1)]
-    if rows:
+    if "explain" in result:
+        show_explained(terminal, result)
+    elif rows:
         headings = ("rank", "item", "title", "score", "rank score", "price", "stock", "flags")
         terminal.table(headings, rows, numbers=("rank", "score", "rank score", "price", "stock"))
     else:

@@ -28,6 +28,7 @@ from streams.terminal import Terminal
 @click.option("--filters", metavar="TEXT", help="For example 'category:shoes AND price < 100'.")
 @click.option("--threshold", type=click.FloatRange(0, 100), help="Leave out what scores less.")
 @click.option("--out-of-stock", is_flag=True, help="Also what is out of stock.")
+@click.option("--explain", is_flag=True, help="Why each hit is where it is, and what was removed by what.")
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(0.01, 600), default=5.0, show_default=True, help="Seconds."
 )
@@ -38,7 +39,7 @@ def similar(items: tuple[str, ...], image: str | None, timeout_s: float, as_json
     With several items, or an item and a picture, it looks for what is like all of them together.
 
     \b
-    Example:  kindred similar shoe-1 -n 5 --filters 'on_sale:true'
+    Example:  kindred similar shoe-1 -n 5 --filters 'on_sale:true' --explain
               kindred similar --image photo.jpg --json | jq '.hits[].objectID'
     """
     if not items and not image:

@@ -269,7 +269,8 @@ def test_typed_request(tmp_path):
         "queryParameters": {**now, "filters": "x:y"},
         "threshold": 5.0,
         "outOfStock": True,
-    } == typed_request(["a", "b"], str(picture), 3, "x:y", 5.0, True)
+        "explain": True,
+    } == typed_request(["a", "b"], str(picture), 3, "x:y", 5.0, True, True)
     assert "https://a/b.jpg" == image_link("https://a/b.jpg")
 
 
@@ -367,6 +368,83 @@ def test_answer_table():
         "rules: r",
         "catalog: newest change 1.0 s ago; stock: no change yet, 7 ms behind; 3 of 4 shards; 2 ms",
     ] == error.getvalue().splitlines()
+
+
+def explained_result():
+    """A result with reasons, hostile texts in it."""
+    steps = [
+        {"by": "filters", "what": "price < 100", "rank": [4, 3]},
+        {"by": "rule", "rule": "default", "what": "on_sale:true", "rank": [3, 1], "factor": 1.15, "score": [90, 103.5]},
+    ]
+    matched = {"image": "a.jpg", "source": "s", "sourceImage": "s.jpg", "similarity": 0.9}
+    return {
+        "hits": [
+            {"objectID": HOSTILE, "title": "Lamp", "_score": 90, "_rankScore": 103.5,
+             "_explain": {"similarity": 0.9, "matched": matched, "steps": steps}},
+            {"objectID": "b", "_score": 80.5, "_explain": {"matched": {"image": "b.jpg", "source": "link"},
+             "walk": {"from": "a"}, "steps": [{"by": "pin", "rule": "r", "rank": [None, 2]}]}},
+        ],
+        "explain": {
+            "removed": [
+                {"by": "stock", "what": "in_stock:true", "count": 1234, "examples": [{"objectID": "x", "_score": 99}]},
+                {"by": "threshold", "what": "_score >= 5", "count": 2, "atLeast": True, "examples": []},
+            ],
+            "pins": [{"rule": "r", "objectID": "b", "position": 1},
+                     {"rule": "r", "objectID": "y", "position": 3, "notShown": "it is not known"}],
+        },
+    }  # fmt: skip
+
+
+def test_explained_answer_on_a_pipe():
+    """A line for each hit and each step, the item on every one; then what was removed, and pins without a place."""
+    out = io.StringIO()
+    show_answer(Terminal(out, io.StringIO()), explained_result(), 0)
+
+    lines = out.getvalue().splitlines()
+    shown = printable(HOSTILE)
+    assert lines[1:6] == [
+        f"1\t{shown}\tLamp\t90.00\t103.50\tlook\ta.jpg like s.jpg\t\t",
+        f"1\t{shown}\tLamp\t90.00\t103.50\tfilters\tprice < 100\t\t4 → 3",
+        f"1\t{shown}\tLamp\t90.00\t103.50\trule default\ton_sale:true\tx1.15\t3 → 1",
+        "2\tb\t\t80.50\t\tlook\tb.jpg like link\t\t",
+        "2\tb\t\t80.50\t\twalk\tfrom a\t\t",
+    ]
+    assert "2\tb\t\t80.50\t\tpin r\t\t\t? → 2" == lines[6]
+    assert ["stock\tin_stock:true\t1,234\tx (99.00)", "threshold\t_score >= 5\t2 or more\t"] == lines[9:11]
+    assert "y\t3\tr\tit is not known" == lines[13]
+
+
+def test_explained_answer_on_a_terminal():
+    """Each hit is named once, its steps are below it."""
+    terminal, shown = people()
+    show_answer(terminal, explained_result(), 0)
+
+    assert 1 == shown.getvalue().count("Lamp")
+    assert "x1.15" in shown.getvalue()
+
+
+@pytest.mark.parametrize(
+    "explain",
+    [None, 3, {"removed": 3, "pins": [3]}, {"removed": [{}], "pins": [{"notShown": 1}]}],
+)
+@pytest.mark.parametrize(
+    "hit", [{}, {"_explain": 3}, {"_explain": {"steps": [3, {"rank": 3}], "matched": 3, "walk": []}}]
+)
+def test_explained_answer_of_another_shape(hit, explain):
+    """Reasons that are not as expected are shown as far as they go."""
+    out = io.StringIO()
+    show_answer(Terminal(out, io.StringIO()), {"hits": [hit], "explain": explain}, 0)
+
+    assert out.getvalue().startswith("rank\titem")
+
+
+def test_explained_answer_without_hits():
+    """Then what was removed is what one wants to know."""
+    out = io.StringIO()
+    show_answer(Terminal(out, io.StringIO()), {**explained_result(), "hits": []}, 0)
+
+    assert "Nothing looks alike" in out.getvalue()
+    assert "1,234" in out.getvalue()
 
 
 @pytest.mark.parametrize("result", [{}, {"hits": None, "watermark": 3, "coverage": "x"}, {"watermark": {"a": 1}}])
