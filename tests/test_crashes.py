@@ -131,6 +131,32 @@ async def test_stopped_in_the_middle_of_embedding(install: Callable[..., Install
             assert not await shop.dead_letters()
 
 
+async def test_rebalances_in_the_middle_of_embedding(install: Callable[..., Installation], tmp_path: Path) -> None:
+    """Workers that come, leave and are killed while images are embedded lose none of them."""
+    items = names(800)
+    async with picture_host() as host:
+        tiny = str(model(tmp_path, graph("Flatten")))
+        installation = install(image_hosts="127.0.0.1", image_timeout_s="60", model=tiny, **SHORT_SESSION)
+        async with installation.shop() as shop:
+            installation.worker("--stage", "track")
+            steady = await installation.worker("--stage", "embed").ready()
+            feed = Feed([host.link(number) for number in range(len(items))])
+            host.serve(100)
+            await send(shop, feed.put(items))
+            for leave in (WorkerProcess.stop, WorkerProcess.kill):
+                guest = installation.worker("--stage", "embed")
+                await wait_until(lambda: asyncio.to_thread(owned, guest, "embed"), 30, guest.tail)  # noqa: B023
+                host.serve(100)
+                await at_work(guest, 0, 5)
+                await asyncio.to_thread(leave, guest)
+                host.serve(100)
+            host.serve(100_000)
+
+            await feed.agreed(shop)
+            assert owned(steady, "embed") == 4
+            assert not await shop.dead_letters()
+
+
 class PictureHost:
     """A host of pictures, each unlike all others, that serves only as many as it was told to; the rest waits."""
 
