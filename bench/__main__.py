@@ -31,10 +31,11 @@ TABLES = {
     "stock": "stock levels through the track stage",
     "freshness": "catalog and stock events until answers know of them",
     "requests": "round trips, and requests a core, with and without stock events waiting",
+    "gateway": "HTTP calls, and what a flood of them leaves to the stages",
     "embed": "pictures from links to vectors",
     "index": "search, upkeep and memory of a shard",
 }
-ON_BROKER = ("stock", "freshness", "requests")
+ON_BROKER = ("stock", "freshness", "requests", "gateway")
 RESULTS = Path(__file__).with_name("results")
 
 

@@ -17,9 +17,9 @@ from streams.http_answers import Overloaded
 
 BURST_S = 0.05
 """What the bucket holds: some 50 calls."""
-REFUSALS_PER_S = 200.0
-REFUSAL_S_MAX = 0.5
-"""Clients in browsers wait 1 s for the first byte; a refusal that would be later is one that is not awaited."""
+REFUSALS_PER_S = 300.0
+REFUSAL_S_MAX = 0.75
+"""Clients in browsers wait 1 s for the first byte."""
 
 
 class Share:
@@ -75,18 +75,22 @@ class Slots:
 
 
 class Refusals:
-    """Spaces refusals out, so that they stay cheap however many come."""
+    """Spaces refusals out, so that they stay cheap however many come.
+
+    Whoever asks again at once waits in line again; a connection that was closed instead would cost more to make anew.
+    """
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self.clock_s = clock_s
         self._next_s = 0.0
 
-    async def turn(self) -> bool:
-        """Wait until the next refusal may be told; False when that would be too late to be told at all."""
+    def wait_s(self) -> float:
+        """How long the next refusal has to wait."""
         now_s = self.clock_s()
-        at_s = max(now_s, self._next_s)
-        if at_s - now_s > REFUSAL_S_MAX:
-            return False
+        at_s = min(max(now_s, self._next_s), now_s + REFUSAL_S_MAX)
         self._next_s = at_s + 1 / REFUSALS_PER_S
-        await asyncio.sleep(at_s - now_s)
-        return True
+        return at_s - now_s
+
+    async def turn(self) -> None:
+        """Wait until the next refusal may be told."""
+        await asyncio.sleep(self.wait_s())

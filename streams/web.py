@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.BaseRequest, tuple[str, ...]], Awaitable[web.StreamResponse]]
 """Answers a call; it is given what stands in the places of a route's `{}`."""
 
-CONNECTIONS_MAX = 1_000
-"""More are closed unheard: each may hold a call, and every process has 1,024 files by default."""
+CONNECTIONS_MAX = 800
+"""Every process has 1,024 files by default.  For one more, the one that has been quiet for longest is closed."""
 KEEP_ALIVE_S = 75.0
 LINE_BYTES_MAX = 16_384
 """Of the request line and of a header: an item id of 512 bytes is 1,536 percent-encoded, keys come in the URL."""
@@ -85,6 +85,16 @@ class Web:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to any call; never raises."""
+        connection = request.protocol
+        if isinstance(connection, _Connection):
+            connection.busy = True
+        try:
+            return await self._answer(request)
+        finally:
+            if isinstance(connection, _Connection):
+                connection.busy = False
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         began_s = time.perf_counter()
         path = request.rel_url.raw_path
         if request.method == "OPTIONS" and path.startswith("/1/"):
@@ -97,10 +107,7 @@ class Web:
             response = await route.handler(request, parts)
         except Overloaded as error:
             response = answer_to(error)
-            if not await self._refusals.turn():
-                response.force_close()
-                if request.transport is not None:
-                    request.transport.abort()
+            await self._refusals.turn()
         except KindredError as error:
             response = answer_to(error)
         except ConnectionError:
@@ -158,17 +165,31 @@ class _Server(web.Server):
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 
-    @property
-    def full(self) -> bool:
-        """Whether no connection more is to be served."""
-        return len(self._connections) >= CONNECTIONS_MAX
+    def has_room(self) -> bool:
+        """Whether one connection more can be served, if need be in place of a quiet one."""
+        if len(self._connections) < CONNECTIONS_MAX:
+            return True
+        quiet = [each for each in self._connections if isinstance(each, _Connection) and not each.busy]
+        if not quiet:
+            return False
+        min(quiet, key=lambda each: each.heard_s).force_close()
+        return True
 
 
 class _Connection(web.RequestHandler):
     """One connection."""
 
+    busy = False
+    """Whether a call of it is in work."""
+    heard_s = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_s = self._loop.time()
+        super().data_received(data)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(self._manager, _Server) and self._manager.full:
+        self.heard_s = self._loop.time()
+        if isinstance(self._manager, _Server) and not self._manager.has_room():
             self._manager = None  # it was never one of its connections
             transport.abort()  # type: ignore[attr-defined]
             return

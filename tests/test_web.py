@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from models.errors import BadRequest
 from models.rules import RuleBook
-from streams.admission import BURST_S, Refusals, Share, Slots
+from streams.admission import BURST_S, REFUSAL_S_MAX, REFUSALS_PER_S, Refusals, Share, Slots
 from streams.answer_queue import AnswerQueue
 from streams.answerer import Answerer
 from streams.cors import from_loopback
@@ -564,6 +564,28 @@ async def test_an_address_in_use_is_a_bad_setting(server: Server) -> None:
         await other.start()
 
 
+async def test_one_connection_more_takes_the_place_of_a_quiet_one(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are as many connections as can be, the one that was quiet for longest goes."""
+    monkeypatch.setattr("streams.web.CONNECTIONS_MAX", 3)
+    call = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    opened = []
+    for _ in range(4):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.settings.web_port)
+        writer.write(call)
+        assert b"200" in await reader.readline()
+        opened.append((reader, writer))
+
+    await asyncio.wait_for(opened[0][0].read(), 10)
+    assert opened[0][0].at_eof()
+    for reader, writer in opened[1:]:
+        writer.write(call)
+        while b"HTTP/1.1 200" not in await asyncio.wait_for(reader.readline(), 10):
+            assert not reader.at_eof()
+        writer.close()
+
+
 # Admission
 
 
@@ -606,13 +628,18 @@ def test_slots() -> None:
     assert slots.taken == 0
 
 
-async def test_refusals_are_spaced_out() -> None:
-    """Of very many refusals at once only so many are told as a client would still hear."""
+def test_refusals_are_spaced_out() -> None:
+    """The first is told at once, the next ones later and later, and none so late that no client would hear it."""
     clock = Clock()
     refusals = Refusals(clock)
-    turns = await asyncio.gather(*(refusals.turn() for _ in range(1_000)))
+    waits = [refusals.wait_s() for _ in range(1_000)]
 
-    assert 100 <= sum(turns) <= 102
+    assert waits[0] == 0
+    assert sorted(waits) == waits
+    assert waits[30] == pytest.approx(30 / REFUSALS_PER_S)
+    assert waits[-1] == pytest.approx(REFUSAL_S_MAX)
+    clock.now_s += 10
+    assert refusals.wait_s() == 0
 
 
 async def test_too_many_calls_are_told_to_come_again() -> None:

@@ -1,0 +1,174 @@
+"""The HTTP gateway: what it costs beside the answer itself, and what a flood of calls leaves to the Kafka stages.
+
+1. One shard without Kafka: CPU of an answer in process, and of the same asked over HTTP, on one connection and on many.
+2. A whole worker: round trips on the topic, alone and while `CALLERS` ask over HTTP without pause; stock events are
+   worked off meanwhile, both times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import aiohttp
+import orjson
+
+from bench.asker import Asker, asking
+from bench.embeddings import many_vectors, real_vectors
+from bench.ground import Child, CommittedOffsets, Ground, load_items
+from bench.meter import Meter, median, p50, p99
+from bench.report import Cell, Goal, Table
+from bench.stock import Levels, write_levels
+from streams import topics
+from tests.installation import free_port
+
+ITEMS = 10_000
+HITS = 20
+CALLERS = 200
+PATH = "/1/indexes/*/recommendations"
+COST = Goal(at_most=500, column="gateway us")
+COLUMNS = ("/s", "CPU us", "gateway us", "p50 ms", "p99 ms", "calls")
+FLOOD_COLUMNS = ("p50 ms", "p99 ms", "stock events/s", "HTTP 200/s", "HTTP 429/s")
+
+
+async def measure(ground: Ground) -> list[Table]:
+    """Both tables."""
+    return [await _cost(ground), await _flood(ground)]
+
+
+def _body(number: int, prefix: str = "") -> bytes:
+    return orjson.dumps({"requests": [{"objectID": f"{prefix}{number}", "maxRecommendations": HITS}]})
+
+
+async def _cost(ground: Ground) -> Table:
+    table = Table("gateway", f"{HITS} hits of {ITEMS:,} items over HTTP, one shard, without Kafka", COLUMNS)
+    port = free_port()
+    with Child("bench.gateway_host", ground.folder, items=ITEMS, hits=HITS, port=port) as child:
+        answer_us = float((await child.line())["answer_us"])
+        table.add("in process", {"/s": 1e6 / answer_us, "CPU us": answer_us})
+        for connections in (1, 16):
+            rounds = []
+            for _ in range(3):
+                rounds.append(await _asked(port, child.process.pid, connections, ground.pick(1_000, 4_000)))
+            cpu_us = median(cpu for cpu, _, _ in rounds)
+            every = [took for _, _, times in rounds for took in times]
+            table.add(
+                f"HTTP, {connections} connection{'s' * (connections > 1)}",
+                {
+                    "/s": median(rate for _, rate, _ in rounds),
+                    "CPU us": cpu_us,
+                    "gateway us": cpu_us - answer_us,
+                    "p50 ms": p50(every),
+                    "p99 ms": p99(every),
+                    "calls": len(every),
+                },
+                goal=COST,
+            )
+            ground.say(f"{connections} connections: {cpu_us:,.0f} us a call, {answer_us:,.0f} us of them the answer")
+    table.notes.append("CPU us: of the process, a call.  Gateway us: less what the answer alone takes, one by one.")
+    return table
+
+
+async def _asked(port: int, pid: int, connections: int, count: int) -> tuple[float, float, list[float]]:
+    """CPU us a call, calls a second, and ms of each."""
+    numbers, times = itertools.count(), []
+
+    async def caller(session: aiohttp.ClientSession) -> None:
+        while (number := next(numbers)) < count:
+            began = time.perf_counter()
+            async with session.post(PATH, data=_body(number % ITEMS)) as answer:
+                assert answer.status == 200, await answer.text()
+                await answer.read()
+            times.append((time.perf_counter() - began) * 1000)
+
+    headers = {"Accept-Encoding": "identity"}
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=headers) as session:
+        meter = Meter(pid)
+        await asyncio.gather(*(caller(session) for _ in range(connections)))
+        spent = meter.spent()
+    return spent.cpu_s / count * 1e6, count / spent.wall_s, times
+
+
+async def _flood(ground: Ground) -> Table:
+    share = "0.5"
+    table = Table("gateway flood", f"the topic beside {CALLERS} HTTP callers, one worker, share {share}", FLOOD_COLUMNS)
+    async with ground.installation("flood", http_share=share) as installed:
+        item_ids = await load_items(
+            ground.broker, installed.prefix, many_vectors(ITEMS, real_vectors()), progress=ground.say
+        )
+        worker = await installed.worker().ready()
+        group, topic = installed.prefix + "kindred-track", installed.prefix + topics.STOCK_LEVELS
+        async with (
+            asking(ground.broker, installed.prefix) as asker,
+            CommittedOffsets(ground.broker, group, topic) as offsets,
+        ):
+            await _round_trips(asker, item_ids, 100)
+            for what, callers in (("alone", 0), ("beside the flood", CALLERS)):
+                async with _flooding(worker.port, item_ids, callers) as statuses:
+                    began = time.perf_counter()
+                    trips = await _round_trips(asker, item_ids, ground.pick(100, 300))
+                    wall_s = time.perf_counter() - began
+                    figures: dict[str, Cell] = {"p50 ms": p50(trips), "p99 ms": p99(trips)}
+                    if callers:
+                        figures |= {f"HTTP {code}/s": statuses.count(code) / wall_s for code in (200, 429)}
+                    events = ground.pick(100_000, 300_000)
+                    figures["stock events/s"] = await _stock_rate(
+                        ground, worker.process.pid, item_ids, offsets, topic, events
+                    )
+                table.add(what, figures)
+                ground.say(f"{what}: " + ", ".join(f"{name} {value:,.1f}" for name, value in figures.items()))
+    table.notes.append("Each caller asks again as soon as it is answered, also where the answer is a 429.")
+    return table
+
+
+async def _round_trips(asker: Asker, item_ids: Sequence[str], count: int) -> list[float]:
+    request = {"maxRecommendations": HITS}
+    return [(await asker.ask(request | {"objectID": item_id})).took_ms for item_id in random.choices(item_ids, k=count)]
+
+
+async def _stock_rate(
+    ground: Ground, pid: int, item_ids: list[str], offsets: CommittedOffsets, topic: str, count: int
+) -> float:
+    """Events a second from when a stopped worker goes on until all that waited are committed."""
+    os.kill(pid, signal.SIGSTOP)
+    await write_levels(ground.broker, topic, Levels(item_ids), count)
+    end = await offsets.ends()
+    began = time.perf_counter()
+    os.kill(pid, signal.SIGCONT)
+    begin = await offsets.done()
+    while (done := await offsets.done()) < end and time.perf_counter() - began < 60:  # noqa: ASYNC110  nobody tells
+        await asyncio.sleep(0.02)
+    return (done - min(begin, end - count)) / (time.perf_counter() - began)
+
+
+@contextlib.asynccontextmanager
+async def _flooding(port: int, item_ids: Sequence[str], callers: int) -> AsyncIterator[list[int]]:
+    """Callers that ask without pause; the statuses of their answers."""
+    statuses: list[int] = []
+
+    async def caller(session: aiohttp.ClientSession) -> None:
+        while True:
+            body = orjson.dumps({"requests": [{"objectID": random.choice(item_ids), "maxRecommendations": HITS}]})
+            try:
+                async with session.post(PATH, data=body) as answer:
+                    await answer.read()
+                    statuses.append(answer.status)
+            except aiohttp.ClientError:
+                statuses.append(0)
+
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=aiohttp.TCPConnector(limit=0)) as session:
+        tasks = [asyncio.create_task(caller(session)) for _ in range(callers)]
+        await asyncio.sleep(1.0 if callers else 0)
+        statuses.clear()
+        try:
+            yield statuses
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
