@@ -11,7 +11,7 @@ It is pure: no clock, no chance but a request's own seed, nothing kept between c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,17 +97,20 @@ class _Answering:
 
     # From a question to its outcome
 
-    def _outcomes(self, asked: Sequence[Question]) -> Iterator[tuple[Question, Outcome]]:
-        looking = [one for one in asked if one.request.walk is None and one.seeds.usable]
-        for group in _groups(looking):
+    def _outcomes(self, asked: Sequence[Question]) -> list[tuple[Question, Outcome]]:
+        found: list[tuple[Question, Outcome]] = []
+        for group in _groups([one for one in asked if one.request.walk is None and one.seeds.usable]):
             for one, rows in zip(group, self.shortlist.rows(group), strict=True):
-                yield one, self._finished(one, Outcome(self._spread(one, rows) if one.request.diversity else rows))
+                found.append((one, Outcome(self._spread(one, rows) if one.request.diversity else rows)))
         for one in asked:
             if not one.seeds.usable:
-                yield one, self._finished(one, Outcome([]))
+                found.append((one, Outcome([])))
             elif one.request.walk is not None:
                 rows, hops = Walker(self.shortlist, self.looks).rows(one)
-                yield one, self._finished(one, Outcome(rows, hops=hops))
+                found.append((one, Outcome(rows, hops=hops)))
+        if any(one.request.fallback is not None for one, _ in found):
+            found = self._filled_up(found)
+        return [(one, self._pinned(one, outcome)) for one, outcome in found]
 
     def _spread(self, question: Question, rows: list[Row]) -> list[Row]:
         if not rows:
@@ -116,23 +119,37 @@ class _Answering:
         order = spread(relevance, self.looks.matched(rows), question.request.count, question.request.diversity)
         return [rows[at] for at in order]
 
-    def _finished(self, question: Question, outcome: Outcome) -> Outcome:
-        """Filled up, and with pins in their places."""
-        if question.request.fallback is not None and len(outcome.rows) < question.request.count:
-            outcome = self._filled_up(question, outcome)
-        if question.rules and question.request.walk is None and (pins := list(self.pins.shown(question))):
-            pinned = {row[:2] for _, row in pins}
-            rows = place([row for row in outcome.rows if row[:2] not in pinned], pins, question.request.count)
-            shown = {row[:2] for row in rows}
-            origins = {**outcome.origins, **dict.fromkeys(pinned & shown, "pin")}
-            outcome = outcome._replace(rows=rows, origins={at: why for at, why in origins.items() if at in shown})
-        return outcome
+    def _filled_up(self, found: Sequence[tuple[Question, Outcome]]) -> list[tuple[Question, Outcome]]:
+        """With the hits of their fallbacks, where hits are lacking."""
+        fallbacks = {
+            one.number: self.questions.fallback(one, outcome.rows)
+            for one, outcome in found
+            if one.request.fallback is not None and len(outcome.rows) < one.request.count
+        }
+        more: dict[int, list[Row]] = {}
+        for group in _groups([fallback for fallback in fallbacks.values() if fallback.seeds.usable]):
+            more |= {one.number: rows for one, rows in zip(group, self.shortlist.rows(group), strict=True)}
+        filled = []
+        for one, outcome in found:
+            if fallback := fallbacks.get(one.number):
+                rows = more[one.number] if one.seeds.usable else self.shortlist.unlooked(fallback)
+                origins = dict.fromkeys([row[:2] for row in rows], "fallback")
+                outcome = outcome._replace(rows=outcome.rows + rows, origins=origins, fallback=fallback)
+            filled.append((one, outcome))
+        return filled
 
-    def _filled_up(self, question: Question, outcome: Outcome) -> Outcome:
-        fallback = self.questions.fallback(question, outcome.rows)
-        found = self.shortlist.rows([fallback])[0] if question.seeds.usable else self.shortlist.unlooked(fallback)
-        origins = dict.fromkeys([row[:2] for row in found], "fallback")
-        return outcome._replace(rows=outcome.rows + found, origins=origins, fallback=fallback)
+    def _pinned(self, question: Question, outcome: Outcome) -> Outcome:
+        """With pins in their places."""
+        if not question.rules or question.request.walk is not None:
+            return outcome
+        pins = list(self.pins.shown(question))
+        if not pins:
+            return outcome
+        pinned = {row[:2] for _, row in pins}
+        rows = place([row for row in outcome.rows if row[:2] not in pinned], pins, question.request.count)
+        shown = {row[:2] for row in rows}
+        origins = {at: why for at, why in outcome.origins.items() if at in shown} | dict.fromkeys(pinned & shown, "pin")
+        return outcome._replace(rows=rows, origins=origins)
 
     def _explained(self, question: Question, outcome: Outcome) -> Explained:
         explainer = Explainer(self.shards, self.questions.conditions, self.shortlist, self.looks, self.pins)

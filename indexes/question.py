@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from indexes.conditions import Conditions, Equal, Factors, Masks
 from indexes.seeds import Seeds
 from indexes.shard import Shard
@@ -58,9 +60,9 @@ class Question(NamedTuple):
         return 1.0 if factors is None else factors.item(row[1])
 
     def adjusted(self, row: Row) -> float:
-        """What rows are ordered by."""
+        """What rows are ordered by, to the last bit as the search has it."""
         factor = self.factor(row)
-        return row[3] * factor if row[3] > 0 else row[3] / factor
+        return float(np.float32(row[3] * factor if row[3] > 0 else row[3] / factor))
 
 
 class Questions:

@@ -14,12 +14,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from indexes.conditions import Masks
+from indexes.conditions import Factors, Masks
 from indexes.question import Place, Question, Row
 from indexes.search import Candidates, search
 from indexes.shard import Shard
 from models.ranking import visual_hundredths
-from models.vectors import Vectors
 
 FETCH_MAX = 4_096
 """Candidates of one more search, if they were fewer before."""
@@ -36,23 +35,42 @@ class Shortlist:
     def rows(self, questions: Sequence[Question]) -> list[list[Row]]:
         """For each question its rows, best first, at most as many as it wants.  They share one search."""
         fetch = max([one.fetch for one in questions])
-        found = self.candidates(questions, np.array([one.seeds.query for one in questions]), fetch)
-        rows = []
-        for one, candidates in zip(questions, found, strict=True):
+        rows = self._above_threshold(questions, fetch)
+        others = [one for one in questions if one.number not in rows]
+        for one, candidates in zip(others, self.candidates(others, fetch), strict=True):
             families = dict(one.families)
             kept = self._kept(one, candidates, families, one.rows_wanted)
             if len(kept) < one.rows_wanted and self._may_have_more(one, candidates, fetch):
                 kept = self._more(one, candidates, fetch, kept, families)
-            rows.append(kept)
-        return rows
+            rows[one.number] = kept
+        return [rows[one.number] for one in questions]
 
-    def candidates(self, questions: Sequence[Question], queries: Vectors, fetch: int) -> list[Candidates]:
-        """The best items for each question and centred query float32[B, D], sources and all."""
+    def _above_threshold(self, questions: Sequence[Question], fetch: int) -> dict[int, list[Row]]:
+        """The rows of those questions of which few items are above the threshold, by the question's number.
+
+        By the look alone these come first, whatever their factors; so one search shows whether there are more.
+        """
+        asked = [one for one in questions if one.threshold and any(factors is not None for factors in one.factors)]
+        without: Factors = [None] * len(self._shards)
+        found: dict[int, list[Row]] = {}
+        for one, candidates in zip(
+            asked, self.candidates([one._replace(factors=without) for one in asked], fetch), strict=True
+        ):
+            if len(candidates.ordinals) == fetch and not _below(candidates.similarity.item(-1), one.threshold):
+                continue
+            rows = self._in_order(one, self._allowed(one, candidates))
+            found[one.number] = self._with_room(one, rows, dict(one.families), one.rows_wanted)
+        return found
+
+    def candidates(self, questions: Sequence[Question], fetch: int) -> list[Candidates]:
+        """The best items for each question, sources and all."""
+        if not questions:
+            return []
         fields = [
             shard.field([one.masks[number] for one in questions], [one.factors[number] for one in questions])
             for number, shard in enumerate(self._shards)
         ]
-        return search(fields, queries, fetch)
+        return search(fields, np.array([one.seeds.query for one in questions]), fetch)
 
     def unlooked(self, question: Question) -> list[Row]:
         """Rows without anything to look like: by factor, then item id, all with a similarity of 0."""
@@ -86,7 +104,11 @@ class Shortlist:
         return True
 
     def _kept(self, one: Question, candidates: Candidates, families: dict[int, int], count: int) -> list[Row]:
-        excluded = one.excluded
+        return self._with_room(one, self._allowed(one, candidates), families, count)
+
+    def _allowed(self, one: Question, candidates: Candidates) -> list[Row]:
+        """Without what is excluded or below the threshold."""
+        excluded, least = one.excluded, one.threshold
         rows = list(
             zip(
                 candidates.fields.tolist(),
@@ -98,18 +120,22 @@ class Shortlist:
         )
         if excluded:
             rows = [row for row in rows if row[:2] not in excluded]
-        if one.threshold:
-            least = one.threshold * 100
-            rows = [row for row in rows if visual_hundredths(row[3]) >= least]
-        if one.request.distinct:
-            kept: list[Row] = []
-            for row in rows:
-                if len(kept) == count:
-                    break
-                if self.has_room(one, row[0], row[1], families):
-                    kept.append(row)
-            return kept
-        return rows[:count]
+        return [row for row in rows if not _below(row[3], least)] if least else rows
+
+    def _with_room(self, one: Question, rows: list[Row], families: dict[int, int], count: int) -> list[Row]:
+        """The first `count`, and of a family as many as may be hits."""
+        if not one.request.distinct:
+            return rows[:count]
+        kept: list[Row] = []
+        for row in rows:
+            if len(kept) == count:
+                break
+            if self.has_room(one, row[0], row[1], families):
+                kept.append(row)
+        return kept
+
+    def _in_order(self, one: Question, rows: list[Row]) -> list[Row]:
+        return sorted(rows, key=lambda row: (-one.adjusted(row), self._item_ids[row[0]][row[1]]))
 
     def _may_have_more(self, one: Question, candidates: Candidates, wanted: int) -> bool:
         """Whether a row may come after these candidates, of which `wanted` were asked for."""
@@ -131,10 +157,9 @@ class Shortlist:
         while len(rows) < one.rows_wanted and self._may_have_more(one, candidates, wanted):
             masks = self._without(masks, candidates, one.request.distinct, families)
             wanted = max(wanted, min(4 * wanted, FETCH_MAX))
-            candidates = self.candidates([one._replace(masks=masks)], one.seeds.query[None], wanted)[0]
+            candidates = self.candidates([one._replace(masks=masks)], wanted)[0]
             rows = rows + self._kept(one, candidates, families, one.rows_wanted - len(rows))
-        # A search that asks trees may find later what it should have found before.
-        return sorted(rows, key=lambda row: (-one.adjusted(row), self._item_ids[row[0]][row[1]]))
+        return self._in_order(one, rows)  # a search that asks trees may find later what it should have found before
 
     def _without(self, masks: Masks, seen: Candidates, distinct: int, families: dict[int, int]) -> Masks:
         """The masks without the seen candidates and without families that have no room."""
@@ -148,3 +173,8 @@ class Shortlist:
             left[seen.ordinals[seen.fields == number]] = False
             narrowed.append(left)
         return narrowed
+
+
+def _below(similarity: float, threshold: float) -> bool:
+    """Whether the visual score is below the threshold, both as answers show them."""
+    return visual_hundredths(similarity) < 100 * threshold

@@ -72,8 +72,9 @@ class Walker:
         walk = question.request.walk
         least = 100 * max(question.threshold, walk.leash if walk is not None else 0.0)
         wanted = CHOICES + len(visited)
+        here = question._replace(seeds=question.seeds._replace(query=query))
         while True:
-            candidates = self._shortlist.candidates([question], query[None], wanted)[0]
+            candidates = self._shortlist.candidates([here], wanted)[0]
             choices: list[tuple[Row, float]] = []
             for number, ordinal, similarity in zip(
                 candidates.fields.tolist(), candidates.ordinals.tolist(), candidates.similarity.tolist(), strict=True

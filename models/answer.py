@@ -13,7 +13,7 @@ fields written before the closing brace; nothing is parsed.  What is easy to get
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -64,36 +64,25 @@ def retrieved(names: tuple[str, ...] | None) -> Retrieved:
     return Retrieved(everything, wanted, unwanted, derived)
 
 
-def record_part(record: bytes, asked: Retrieved, *, highlight: bool, derived: Callable[[], Mapping[str, Any]]) -> bytes:
+def record_part(record: bytes, asked: Retrieved, *, highlight: bool) -> bytes:
     """The beginning of a hit: a JSON object of the record's attributes, without its closing brace.
 
-    `record`: the record's JSON object, with `objectID`.  `derived` is called for the derived attributes as they are
-    now, by name, if any is asked for; one that is None is left out.
+    `record`: the record's JSON object, with `objectID`.  The derived attributes that are asked for are not in it: they
+    change more often, and are written at the end (`derived_part`).
     """
-    if asked.as_it_came and not highlight:
-        return whole_record(record)
+    if asked.as_it_came and not highlight and not has_own_names(record):
+        return record[:-1]
     attributes = pick(orjson.loads(record), asked)
-    if asked.derived:
-        now = derived()
-        for name in asked.derived:
-            attributes.pop(name, None)
-            if now.get(name) is not None:
-                attributes[name] = now[name]
-    for name in OWN_FIELDS:
+    for name in (*OWN_FIELDS, *asked.derived):
         attributes.pop(name, None)
     if highlight:
         attributes["_highlightResult"] = highlighted({k: v for k, v in attributes.items() if k != "objectID"})
     return orjson.dumps(attributes)[:-1]
 
 
-def whole_record(record: bytes) -> bytes:
-    """The record's JSON object without its closing brace, and without what is named as a hit's own field."""
-    if not has_own_names(record):
-        return record[:-1]
-    attributes = orjson.loads(record)
-    for name in OWN_FIELDS:
-        attributes.pop(name, None)
-    return orjson.dumps(attributes)[:-1]
+def derived_part(now: Mapping[str, Any], asked: Retrieved) -> bytes:
+    """The derived attributes that are asked for, as they are `now`: `,"stock":3`; one that is None is left out."""
+    return result_tail({name: now[name] for name in asked.derived if now.get(name) is not None})
 
 
 def has_own_names(record: bytes) -> bool:
@@ -101,9 +90,14 @@ def has_own_names(record: bytes) -> bool:
     return b"_" in record and b'"_' in record and any(name in record for name in _OWN_NAMES)
 
 
-def hit_head(part: bytes, image: str, source: str) -> bytes:
-    """The beginning of a hit up to its score: `record_part`, the matched image's name, where the hit comes from."""
-    return b'%b,"_matchedImage":%b,"_source":"%b","_score":' % (part, orjson.dumps(image), source.encode())
+def hit_head(part: bytes, image: str) -> bytes:
+    """The beginning of a hit up to its score: `record_part`, the matched image's name, and that the model found it."""
+    return b'%b,"_matchedImage":%b,"_source":"model","_score":' % (part, orjson.dumps(image))
+
+
+def from_elsewhere(head: bytes, source: str) -> bytes:
+    """The beginning of a hit that the model did not find: a pin, a fallback."""
+    return b'%b%b","_score":' % (head[: -len(b'model","_score":')], source.encode())
 
 
 HUNDREDTHS = tuple([b"%d.%02d" % divmod(number, 100) for number in range(10_001)])

@@ -13,7 +13,9 @@ from models.answer import (
     HUNDREDTHS,
     OWN_FIELDS,
     Result,
+    derived_part,
     failed,
+    from_elsewhere,
     has_own_names,
     highlighted,
     hit_head,
@@ -40,18 +42,18 @@ NOW = {"on_sale": True, "discount": 0.2, "stock": 3, "low_stock": True, "out_of_
 
 
 def part(record: dict[str, Any], *names: str, highlight: bool = False, now: dict[str, Any] | None = None) -> Any:
-    """The hit's beginning, read back; no names: everything."""
+    """A hit's attributes, read back; no names: everything."""
     asked = retrieved(names or None)
-    written = record_part(orjson.dumps(record), asked, highlight=highlight, derived=lambda: NOW if now is None else now)
-    return orjson.loads(written + b"}")
+    written = record_part(orjson.dumps(record), asked, highlight=highlight)
+    return orjson.loads(written + derived_part(NOW if now is None else now, asked) + b"}")
 
 
 def test_a_whole_record_is_returned_byte_for_byte() -> None:
     """Nothing is parsed, so that 1.0 stays 1.0 and the order of the fields stays too."""
     record = b'{"z":1.0,"objectID":"a","x_y":"_"}'
 
-    assert record_part(record, retrieved(None), highlight=False, derived=dict) == record[:-1]
-    assert record_part(record, retrieved(("*",)), highlight=False, derived=dict) == record[:-1]
+    assert record_part(record, retrieved(None), highlight=False) == record[:-1]
+    assert record_part(record, retrieved(("*",)), highlight=False) == record[:-1]
 
 
 @pytest.mark.parametrize("name", OWN_FIELDS)
@@ -157,7 +159,8 @@ def test_hundredths_are_decimal_text(number: int) -> None:
 
 def test_a_result_has_the_contracts_fields() -> None:
     """And begins with a brace, which NestJS needs."""
-    hit = hit_head(b'{"objectID":"a"', "https://x", "model") + HUNDREDTHS[5012] + rank_end(6000)[:-1]
+    head = hit_head(b'{"objectID":"a"', "https://x")
+    hit = head + HUNDREDTHS[5012] + rank_end(6000)[:-1]
     tail = result_tail({"index": "items", "appliedRules": ["default"]})
 
     body = result_bytes(b",".join([hit, hit]), 2, 30, processing_ms=4, query_id="q1", tail=tail)
@@ -197,3 +200,10 @@ def test_a_failed_entry_still_has_hits() -> None:
 def test_results_stand_in_their_order() -> None:
     """One an entry."""
     assert orjson.loads(results_bytes([Result(b'{"a":1}'), Result(b'{"b":2}')])) == {"results": [{"a": 1}, {"b": 2}]}
+
+
+def test_a_hit_may_come_from_elsewhere() -> None:
+    """A pin or a fallback says so in place of the model."""
+    head = from_elsewhere(hit_head(b'{"objectID":"a"', "x"), "pin")
+
+    assert orjson.loads(head + b"1}") == {"objectID": "a", "_matchedImage": "x", "_source": "pin", "_score": 1}

@@ -305,6 +305,23 @@ def test_a_threshold_is_not_emptied_by_boosts(catalog: Catalog) -> None:
     assert catalog.one(objectID="s", maxRecommendations=2)["hits"][0]["objectID"] == "low0"
 
 
+def test_boosts_below_the_threshold_hide_nothing_above_it(catalog: Catalog) -> None:
+    """Also where more is above it than can be hits, each with a factor of its own."""
+    catalog.put("s", [turned(0)])
+    for number in range(60):
+        catalog.put(f"low{number}", [turned(60 + number / 10)], cheap=True)
+    for number in range(20):
+        catalog.put(f"m{number:02d}", [turned(1 + number)], even=number % 2 == 0)
+    boosts = [{"filters": "cheap:true", "factor": 50}, {"filters": "even:true", "factor": 1.5}]
+    catalog.rule("r", consequence={"params": {"boosts": boosts}})
+
+    hits = catalog.one(objectID="s", threshold=80, maxRecommendations=12)["hits"]
+
+    assert [hit["objectID"] for hit in hits] == [f"m{number:02d}" for number in (*range(0, 20, 2), 1, 3)]
+    few = catalog.one(objectID="s", threshold=99.9, maxRecommendations=12)["hits"]
+    assert [hit["objectID"] for hit in few] == ["m00", "m01"]
+
+
 def test_a_threshold_looks_no_further_than_it_must(catalog: Catalog) -> None:
     """Burials count: an item above the threshold may be moved far down."""
     catalog.put("s", [turned(0)])

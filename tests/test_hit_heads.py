@@ -7,10 +7,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexes.hit_heads import HitHeads, head_key
+from indexes.hit_heads import FORMS_MAX, HitHeads, head_key
 from indexes.record_values import RecordValues
 from indexes.shard import EMBEDDINGS, RECORDS
 from indexes.stored import StoredRecord
+from models.answer import hit_head, record_part, retrieved
 from models.truth_messages import Facts
 from tests.look_catalog import apply, turned, without_default
 
@@ -20,26 +21,51 @@ def stored(name: str, images: int = 2) -> StoredRecord:
     return StoredRecord(record, Facts(), tuple([f"{name}-{number}" for number in range(images)]), 1, 0)
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1), st.sampled_from(["ask", "change"])), max_size=30))
-def test_a_head_is_that_of_the_item_as_it_is(steps: list[tuple[int, int, str]]) -> None:
-    """Whatever was asked and changed before, and however little room there is; the bytes are counted."""
+FORMS = [(retrieved(None), False), (retrieved(("objectID",)), False), (retrieved(None), True)]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 1), st.sampled_from(["change", *range(len(FORMS))])), max_size=30
+    ),
+    st.sampled_from([200, 10_000]),
+)
+def test_a_head_is_that_of_the_item_as_it_is(steps: list[tuple[int, int, str | int]], bytes_max: int) -> None:
+    """Whatever was asked and changed before, in any form, however little room there is; the bytes are counted."""
     records: list[StoredRecord | None] = [stored(f"item-{number}") for number in range(4)]
-    heads = HitHeads(records, bytes_max=200)
+    heads = HitHeads(records, bytes_max)
     for at, (ordinal, image, step) in enumerate(steps):
-        if step == "change":
+        if isinstance(step, str):
             heads.forget(ordinal, 2)
             records[ordinal] = stored(f"new-{at}")
         else:
             record = records[ordinal]
             assert record is not None
-            head = heads.get(head_key(ordinal, image)) or heads.make(ordinal, image)
-            expected = b'%b,"_matchedImage":"%b","_source":"model","_score":' % (
-                record.record.replace(b',"_score":1}', b""),
-                record.images[image].encode(),
-            )
-            assert head == expected
-        kept = [heads.get(head_key(number, image)) for number in range(4) for image in range(2)]
-        assert heads.bytes == sum([len(head) for head in kept if head]) <= 200
+            asked, highlight = FORMS[step]
+            form = heads.form(asked, highlight)
+            head = form.get(head_key(ordinal, image)) or form.make(ordinal, image)
+            assert head == hit_head(record_part(record.record, asked, highlight=highlight), record.images[image])
+            assert form.get(head_key(ordinal, image)) is head
+        forms = [heads.form(*form) for form in FORMS]
+        kept = [form.get(head_key(number, image)) for form in forms for number in range(4) for image in range(2)]
+        assert heads.bytes == sum([len(head) for head in kept if head]) <= bytes_max
+
+
+def test_few_forms_are_kept() -> None:
+    """The one that was asked for longest ago goes, with its bytes."""
+    heads = HitHeads([stored("a")])
+    first = heads.form(*FORMS[0])
+    first.make(0, 0)
+    for number in range(FORMS_MAX - 1):
+        heads.form(retrieved((f"name-{number}",)), False).make(0, 0)
+    assert heads.form(*FORMS[0]) is first
+
+    heads.form(retrieved(("other",)), False)
+
+    assert heads.form(*FORMS[0]) is first
+    assert heads.form(retrieved(("name-0",)), False).get(head_key(0, 0)) is None
+    heads.clear()
+    assert heads.bytes == 0
 
 
 def test_attributes_are_read_once_a_record() -> None:
