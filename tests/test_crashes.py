@@ -133,7 +133,7 @@ async def test_stopped_in_the_middle_of_embedding(install: Callable[..., Install
 
 async def test_rebalances_in_the_middle_of_embedding(install: Callable[..., Installation], tmp_path: Path) -> None:
     """Workers that come, leave and are killed while images are embedded lose none of them."""
-    items = names(800)
+    items = names(1_200)
     async with picture_host() as host:
         tiny = str(model(tmp_path, graph("Flatten")))
         installation = install(image_hosts="127.0.0.1", image_timeout_s="60", model=tiny, **SHORT_SESSION)
@@ -145,9 +145,12 @@ async def test_rebalances_in_the_middle_of_embedding(install: Callable[..., Inst
             await send(shop, feed.put(items))
             for leave in (WorkerProcess.stop, WorkerProcess.kill):
                 guest = installation.worker("--stage", "embed")
-                await wait_until(lambda: asyncio.to_thread(owned, guest, "embed"), 30, guest.tail)  # noqa: B023
-                host.serve(100)
-                await at_work(guest, 0, 5)
+
+                async def works(guest: WorkerProcess = guest) -> bool:
+                    host.serve(3)  # always some, so that a rebalance never finds everybody idle
+                    return await asyncio.to_thread(guest.metric, "kindred_images_total") >= 5
+
+                await wait_until(works, 60, guest.tail)
                 await asyncio.to_thread(leave, guest)
                 host.serve(100)
             host.serve(100_000)
