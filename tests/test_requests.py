@@ -222,6 +222,24 @@ async def test_rules_take_effect_on_the_next_request(shop: Shop) -> None:
     await wait_until(restored, 10, "the order before the rule")
 
 
+async def test_parts_of_an_image_and_reasons(shop: Shop) -> None:
+    """A crop is embedded as a picture of its own beside the whole one, and the answer says what matched."""
+    link = orjson.loads(bytes(read_item_record((await shop.last(topics.ITEM_RECORDS))["item-3"]).record))["image"]
+    crops: list[Any] = [link, {"url": link, "crop": [0.4, 0.4, 0.3, 0.3]}, {"url": link, "crop": [0, 0, 1, 1]}]
+    requests = [{"image": image, "maxRecommendations": 3, "explain": True} for image in crops]
+
+    whole, part, all_of_it = (await shop.client.ask({"requests": requests}, timeout_s=10))["results"]
+
+    assert whole["hits"] == all_of_it["hits"]
+    assert [hit["_score"] for hit in whole["hits"]] != [hit["_score"] for hit in part["hits"]]
+    assert whole["hits"][0]["objectID"] == "item-3"
+    assert whole["hits"][0]["_explain"]["matched"]["source"] == link
+    assert whole["explain"]["considered"] == ITEMS
+    wrong = {"image": {"url": link, "crop": [0.5, 0, 0.6, 1]}}
+    with pytest.raises(RequestFailed, match="image.crop: expected"):
+        await shop.client.ask(wrong, timeout_s=10)
+
+
 async def test_the_answer_says_how_fresh_it_is(shop: Shop) -> None:
     """Watermark and coverage are in every answer, and a stock event moves the watermark."""
     await shop.stock("item-5", 30, at=1_700_000_000_123)
