@@ -14,24 +14,24 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import aiohttp
 import orjson
 
 from bench.asker import Asker, asking
 from bench.embeddings import many_vectors, real_vectors
+from bench.flood import PATH
 from bench.ground import Child, CommittedOffsets, Ground, load_items
 from bench.meter import Meter, median, p50, p99
 from bench.report import Cell, Goal, Table
 from bench.stock import Levels, write_levels
 from streams import topics
-from tests.installation import free_port
+from tests.installation import WorkerProcess, free_port
 
 ITEMS = 10_000
 HITS = 20
 CALLERS = 200
-PATH = "/1/indexes/*/recommendations"
 COST = Goal(at_most=500, column="gateway us")
 COLUMNS = ("/s", "CPU us", "gateway us", "p50 ms", "p99 ms", "calls")
 FLOOD_COLUMNS = ("p50 ms", "p99 ms", "stock events/s", "HTTP 200/s", "HTTP 429/s")
@@ -42,8 +42,8 @@ async def measure(ground: Ground) -> list[Table]:
     return [await _cost(ground), await _flood(ground)]
 
 
-def _body(number: int, prefix: str = "") -> bytes:
-    return orjson.dumps({"requests": [{"objectID": f"{prefix}{number}", "maxRecommendations": HITS}]})
+def _body(item_id: str) -> str:
+    return orjson.dumps({"requests": [{"objectID": item_id, "maxRecommendations": HITS}]}).decode()
 
 
 async def _cost(ground: Ground) -> Table:
@@ -82,7 +82,7 @@ async def _asked(port: int, pid: int, connections: int, count: int) -> tuple[flo
     async def caller(session: aiohttp.ClientSession) -> None:
         while (number := next(numbers)) < count:
             began = time.perf_counter()
-            async with session.post(PATH, data=_body(number % ITEMS)) as answer:
+            async with session.post(PATH, data=_body(f"{number % ITEMS}")) as answer:
                 assert answer.status == 200, await answer.text()
                 await answer.read()
             times.append((time.perf_counter() - began) * 1000)
@@ -109,14 +109,18 @@ async def _flood(ground: Ground) -> Table:
             CommittedOffsets(ground.broker, group, topic) as offsets,
         ):
             await _round_trips(asker, item_ids, 100)
+            bodies = [_body(item_id) for item_id in random.sample(item_ids, 1_000)]
             for what, callers in (("alone", 0), ("beside the flood", CALLERS)):
-                async with _flooding(worker.port, item_ids, callers) as statuses:
-                    began = time.perf_counter()
+                with contextlib.ExitStack() as stack:
+                    if callers:
+                        arguments = {"port": worker.port, "bodies": bodies, "callers": callers}
+                        await stack.enter_context(Child("bench.flood", ground.folder, **arguments)).line()
+                    before, began = _answered(worker), time.perf_counter()
                     trips = await _round_trips(asker, item_ids, ground.pick(100, 300))
-                    wall_s = time.perf_counter() - began
+                    wall_s, after = time.perf_counter() - began, _answered(worker)
                     figures: dict[str, Cell] = {"p50 ms": p50(trips), "p99 ms": p99(trips)}
                     if callers:
-                        figures |= {f"HTTP {code}/s": statuses.count(code) / wall_s for code in (200, 429)}
+                        figures |= {f"HTTP {code}/s": (after[code] - before[code]) / wall_s for code in after}
                     events = ground.pick(100_000, 300_000)
                     figures["stock events/s"] = await _stock_rate(
                         ground, worker.process.pid, item_ids, offsets, topic, events
@@ -125,6 +129,11 @@ async def _flood(ground: Ground) -> Table:
                 ground.say(f"{what}: " + ", ".join(f"{name} {value:,.1f}" for name, value in figures.items()))
     table.notes.append("Each caller asks again as soon as it is answered, also where the answer is a 429.")
     return table
+
+
+def _answered(worker: WorkerProcess) -> dict[int, float]:
+    """Calls so far, by status."""
+    return {code: worker.metric("kindred_http_requests_total", status=str(code)) for code in (200, 429)}
 
 
 async def _round_trips(asker: Asker, item_ids: Sequence[str], count: int) -> list[float]:
@@ -145,30 +154,3 @@ async def _stock_rate(
     while (done := await offsets.done()) < end and time.perf_counter() - began < 60:  # noqa: ASYNC110  nobody tells
         await asyncio.sleep(0.02)
     return (done - min(begin, end - count)) / (time.perf_counter() - began)
-
-
-@contextlib.asynccontextmanager
-async def _flooding(port: int, item_ids: Sequence[str], callers: int) -> AsyncIterator[list[int]]:
-    """Callers that ask without pause; the statuses of their answers."""
-    statuses: list[int] = []
-
-    async def caller(session: aiohttp.ClientSession) -> None:
-        while True:
-            body = orjson.dumps({"requests": [{"objectID": random.choice(item_ids), "maxRecommendations": HITS}]})
-            try:
-                async with session.post(PATH, data=body) as answer:
-                    await answer.read()
-                    statuses.append(answer.status)
-            except aiohttp.ClientError:
-                statuses.append(0)
-
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=aiohttp.TCPConnector(limit=0)) as session:
-        tasks = [asyncio.create_task(caller(session)) for _ in range(callers)]
-        await asyncio.sleep(1.0 if callers else 0)
-        statuses.clear()
-        try:
-            yield statuses
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 SLICE_ENTRIES_MAX = 8
 SLICE_HITS_MAX = 500
 """Asked for by the entries of a slice: some 3 ms, by which each step of a stage may be late."""
+STEP_HITS = 50
+"""What a step of a walk costs, in hits: it is a search of its own."""
 
 
 @dataclass(eq=False)
@@ -71,7 +73,7 @@ class AnswerQueue:
                 continue
             start = len(call.results) + sum(1 for other, _ in taken if other is call)
             for entry in call.entries[start:]:
-                hits += entry.count if isinstance(entry, Request) else 0
+                hits += _hits(entry)
                 if taken and (hits > SLICE_HITS_MAX or len(taken) >= SLICE_ENTRIES_MAX):
                     return taken
                 taken.append((call, entry))
@@ -95,3 +97,10 @@ class AnswerQueue:
             call.results.append(result)
             if len(call.results) == len(call.entries) and not call.done.done():
                 call.done.set_result(call.results)
+
+
+def _hits(entry: Entry) -> int:
+    """How much an entry asks for."""
+    if not isinstance(entry, Request):
+        return 0
+    return entry.count + (STEP_HITS * entry.walk.steps if entry.walk else 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,7 +16,7 @@ import pytest_asyncio
 from streams import topics
 from streams.gateway_rules import RULES_MAX
 from tests.brokers import TestBroker
-from tests.installation import Installation, Shop
+from tests.installation import Installation, Shop, free_port
 from tests.storefront import ADMIN, ITEMS, SEARCH, storefront
 from tests.waiting import wait_until
 
@@ -238,6 +239,24 @@ async def test_rules_of_elsewhere_are_in_force_too(gateway: Gateway, shop: Shop)
     await gateway.written(*await gateway.call("POST", RULES + "batch", [{"objectID": "mine"}]))
 
     assert (await gateway.call("GET", RULES + "theirs"))[1]["description"] == "first"
+
+
+async def test_a_worker_without_its_broker_is_alive(tmp_path: Path) -> None:
+    """The pages answer before there is a broker: alive, not ready, and why."""
+    installation = Installation(f"127.0.0.1:{free_port()}", "nobody-", tmp_path)
+    worker = installation.worker()
+    try:
+
+        async def alive() -> bool:
+            return (await asyncio.to_thread(worker.page, "/livez"))[0] == 200
+
+        await wait_until(alive, 30, worker.tail)
+        code, text = await asyncio.to_thread(worker.page, "/readyz")
+        assert code == 503
+        assert "broker" in text
+        await asyncio.to_thread(worker.stop)
+    finally:
+        installation.close()
 
 
 async def test_a_flood_does_not_stop_the_stages(gateway: Gateway, shop: Shop, installation: Installation) -> None:
