@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from models.filters import matches, parse_filter
 from models.request import RequestLimits, parse_requests
 from models.rules import RuleBook
 from models.truth_messages import Facts, ImageEmbedding
-from tests.look_catalog import NOW_MS, Catalog, Images, drawn, fan_of, turned, without_default
+from tests.look_catalog import NOW_MS, Catalog, D, Images, drawn, fan_of, turned, without_default
 
 
 @pytest.fixture
@@ -722,6 +723,51 @@ def test_the_scores_of_an_or_group_are_added_on_request(fan: Catalog) -> None:
     assert factors(sumOrFiltersScores=True) == {"a": round(1 / 1.4, 2), "b": 1.1, "c": 1.3, "d": 1.0, "e": 2.2}
     nothing = {"optionalFilters": [["x:1", "x:2"]], "sumOrFiltersScores": True}
     assert fan.hits(objectID="s", queryParameters=nothing) == "abcde"
+
+
+# The same bytes
+
+
+EVERYTHING: list[dict[str, Any]] = [
+    {"objectID": "i1", "explain": True, "queryParameters": {"filters": "category:a OR price > 3"}},
+    {"objectIDs": ["i1", "i7"], "unlike": "i4", "maxRecommendations": 40, "queryParameters": {"distinct": 1}},
+    {"objectID": "i2", "diversity": 0.4, "explain": True},
+    {"objectID": "i3", "walk": {"steps": 9, "seed": 5}, "explain": True},
+    {"objectID": "i6", "threshold": 60, "fallbackParameters": {"filters": "category:b"}, "explain": True},
+    {"objectID": "nobody", "fallbackParameters": {"optionalFilters": "category:c"}, "explain": True},
+    {"objectID": "i8", "queryParameters": {"attributesToRetrieve": ["*", "stock"], "highlightPreTag": "<b>"}},
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_another_worker_answers_with_the_same_bytes(tmp_path: Path, seed: int) -> None:
+    """In whatever order it came to know the items, alone or in a batch: the state of the truths alone counts."""
+    numbers = random.Random(seed)
+    vectors = np.random.default_rng(seed).standard_normal((60, D)).tolist()
+    vectors[20:30] = vectors[10:20]  # equal looks, so that the order of equals counts
+    items = list(range(60))
+    workers = []
+    for worker in ("one", "other"):
+        catalog = Catalog(tmp_path / worker, shards=2)
+        for number in items:
+            group = f"g{number % 9}" if number % 2 else None
+            catalog.put(
+                f"i{number}",
+                [vectors[number]],
+                facts=Facts(sale=number % 3 == 0, discount=0.1, group=group),
+                quantity=[None, 0, 2, 50][number % 4] if number % 20 else 9,
+                category="abc"[number % 3],
+                price=number % 10,
+            )
+        catalog.use_mean(np.full(D, 0.05, np.float32))
+        catalog.rule("p", consequence={"promote": [{"objectID": "i9", "position": 1}], "hide": [{"objectID": "i5"}]})
+        workers.append(catalog)
+        numbers.shuffle(items)
+
+    one, other = [[result.body for result in catalog.ask(*EVERYTHING)] for catalog in workers]
+
+    assert one == other
+    assert one == [workers[0].ask(body)[0].body for body in reversed(EVERYTHING)][::-1]
 
 
 # Everything at once, against brute force
