@@ -1,8 +1,8 @@
 """The worker's web server, on `KINDRED_WEB`: it starts before anything else and ends after everything else.
 
 It is aiohttp's low-level server with a table of routes of its own: aiohttp's application says errors in HTML or plain
-text, those of its parser wherever they come from, and costs a cheap call a quarter more.  Under `/1/`, where Algolia's clients ask,
-every answer is JSON with the headers that browsers need, whatever went wrong.
+text, those of its parser wherever they come from, and costs a cheap call a quarter more.  Under `/1/`, where Algolia's
+clients ask, every answer is JSON with the headers that browsers need, whatever went wrong.
 """
 
 from __future__ import annotations
