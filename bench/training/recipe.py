@@ -36,7 +36,7 @@ class Recipe:
     # How it is changed on the way.
     shave: float = 0.08  # of a view's side, at most, off each edge
     light: float = 0.3  # brightness, contrast, saturation by a factor 1 +- light
-    cut_out: float = 0.4  # of the pictures with a mask get another ground
+    cut_out: float = 0.25  # of the pictures with a mask get another ground
     tighter: float = 0.1  # get a crop of 60 to 80 % a side inside their view and keep its target
     jpeg: float = 0.2  # are coded as JPEG, quality 30 to 90
     soft: float = 0.1  # have half of the detail
