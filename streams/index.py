@@ -7,11 +7,10 @@ when it has read all that was there at its start.  All shards are centred by the
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 import mode
 import msgspec
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from indexes.shard import Shard
 from indexes.shard_settings import ShardSettings
 from models.embedder import Embedder
-from models.errors import BadEvent, KindredError
+from models.errors import BadEvent
 from models.truth_messages import read_catalog_statistics
 from models.vectors import unpack_mean
 from streams import topics
@@ -38,10 +37,6 @@ TEND_INTERVAL_S = 0.5
 CHECKPOINT_UNCHANGED_S = 3_600.0
 """A shard that nothing changes is written this often, so that its checkpoint stays young enough to be trusted."""
 SILENCE_S_MAX = 5.0
-
-
-class DataInUse(KindredError):
-    """Another worker uses the same folder of shards."""
 
 
 class Index(mode.Service):
@@ -75,12 +70,10 @@ class Index(mode.Service):
         self._written: dict[int, tuple[float, dict[str, int]]] = {}
         """By shard, when its last checkpoint was written (monotonic seconds) and up to which offsets."""
         self._read_ms: dict[TopicPartition, int] = {}
-        self._lock_file: IO[str] | None = None
         self._connected = False
         self._started_s = time.monotonic()
 
     async def on_start(self) -> None:
-        self._lock()
         places = [self._place(name, number) for number in self.numbers for name in topics.TRUTHS]
         self._statistics = self._place(topics.CATALOG_STATISTICS, 0)
         self.reader = TruthReader(self.connection, "index", [*places, self._statistics], RECORDS_MAX)
@@ -96,22 +89,9 @@ class Index(mode.Service):
     async def on_stop(self) -> None:
         for shard in self.shards.values():
             await asyncio.to_thread(shard.close)
-        if self._lock_file:
-            self._lock_file.close()
 
     def _place(self, name: str, partition: int) -> TopicPartition:
         return TopicPartition(self.settings.topic_prefix + name, partition)
-
-    def _lock(self) -> None:
-        """Two workers that wrote the same checkpoint would break each other's."""
-        self.settings.data.mkdir(parents=True, exist_ok=True)
-        self._lock_file = (self.settings.data / "lock").open("w")
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataInUse(
-                f"KINDRED_DATA {self.settings.data} is in use by another worker; give each worker a folder of its own"
-            ) from error
 
     def _open(self, number: int) -> Shard:
         places = {name: self._place(name, number) for name in topics.TRUTHS}

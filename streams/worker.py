@@ -8,6 +8,7 @@ has been answered.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -23,6 +24,7 @@ from models.embedder import SHIPPED, Embedder
 from models.image import ImageLimits
 from streams import topics
 from streams.connection import Connection, cluster_id
+from streams.data_lock import data_lock
 from streams.embed import Embed
 from streams.faust_app import make_app
 from streams.fetch import ImageFetcher
@@ -169,6 +171,7 @@ async def prepare(settings: Settings, connection: Connection) -> tuple[str, int]
     """Wait for the broker, create or check the topics; the cluster's id and the truths' delete.retention in ms."""
     cluster = await cluster_id(connection)
     connection = connection.on(cluster)
+    settings.data.mkdir(parents=True, exist_ok=True)
     created = await topics.ensure_topics(connection, topics.topic_table(settings), settings.replication)
     for name in created:
         log.info("created the topic %s", name)
@@ -185,7 +188,8 @@ def run_worker(
     configure_logs(settings.log_level, settings.log_format)
     signal.signal(signal.SIGTERM, _stop_before_start)
     try:
-        return _run(settings, stages, shards)
+        with data_lock(settings.data) if stages & {"index", "serve"} else contextlib.nullcontext():
+            return _run(settings, stages, shards)
     except KeyboardInterrupt:
         return 0
 
