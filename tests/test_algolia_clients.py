@@ -177,6 +177,10 @@ def pages(packages: Path) -> Iterator[str]:
     thread.join()
 
 
+HITS = "return [...document.querySelectorAll('.hit')].map(hit => [hit.dataset.id, hit.innerText])"
+ANSWERED = "return performance.getEntriesByType('resource').some(entry => entry.name.includes('/recommendations'))"
+
+
 class Shown:
     """What the page shows in the end."""
 
@@ -185,18 +189,19 @@ class Shown:
         browser.get(f"{pages}?{urlencode(query, doseq=True)}")
 
         def told() -> str:
-            text = str(browser.execute_script("return document.querySelector('#outcome').textContent"))
-            return text if text and "rendered\n" != text else ""
+            return str(browser.execute_script("return document.querySelector('#outcome').textContent"))
 
-        script = "return [...document.querySelectorAll('.hit')].map(hit => [hit.dataset.id, hit.innerText])"
-        self.outcome = wait_until_sync(lambda: self._settled(browser, script) or told(), 30, "the widget to render")
-        self.hits: dict[str, str] = dict(browser.execute_script(script))
-        self.text = browser.execute_script("return document.querySelector('#alike').innerText")
+        def settled() -> bool:
+            if browser.execute_script(HITS) or any(word in told() for word in ("error", "unhandled", "uncaught")):
+                return True
+            return (
+                bool(browser.execute_script(ANSWERED)) and "nothing alike" in browser.find_element("id", "alike").text
+            )
+
+        wait_until_sync(settled, 30, lambda: f"the widget to render, but: {told()}")
+        self.hits: dict[str, str] = dict(browser.execute_script(HITS))
+        self.text = browser.find_element("id", "alike").text
         self.told = told()
-
-    @staticmethod
-    def _settled(browser: Chrome, script: str) -> bool:
-        return bool(browser.execute_script(script)) or "nothing alike" in browser.find_element("id", "alike").text
 
 
 def test_a_widget_in_a_browser(installation: Installation, browser: Chrome, pages: str) -> None:

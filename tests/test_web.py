@@ -15,14 +15,15 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, TopicAuthorizationFailedError
 
-from models.errors import BadRequest
+from models.errors import BadRequest, Unavailable
 from models.rules import RuleBook
 from streams.admission import BURST_S, REFUSAL_S_MAX, REFUSALS_PER_S, Refusals, Share, Slots
 from streams.answer_queue import AnswerQueue
 from streams.answerer import Answerer
 from streams.cors import from_loopback
-from streams.gateway import Gateway
+from streams.gateway import IMAGE_CALLS_MAX, Gateway
 from streams.gateway_rules import RuleCalls
 from streams.health import Health
 from streams.http_answers import Overloaded
@@ -60,6 +61,9 @@ class NoRules:
         self.stored: dict[str, Any] = {}
         self.unusable: set[str] = set()
         self.next_offset = 0
+
+    async def reached(self, offset: int, wait_s: float) -> bool:
+        return True
 
 
 class Server:
@@ -512,6 +516,95 @@ async def test_a_client_that_breaks_off_costs_nothing(server: Server) -> None:
     await wait_until(lambda: server.gateway.bodies.held_bytes == 0, 10, "the body to be given up")
 
     assert server.gateway.slots.taken == 0
+
+
+async def test_a_body_that_does_not_come(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that is announced and does not come is given up after a while, and so are too many large ones at once."""
+    head = f"POST {RECOMMEND} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nConnection: close\r\n\r\n"
+    monkeypatch.setattr("streams.http_bodies.BODY_S_MAX", 0.05)
+    assert (await raw_answer(server, head.encode())).startswith(b"HTTP/1.1 408")
+
+    monkeypatch.setattr("streams.http_bodies.TOGETHER_BYTES_MAX", 10)
+    assert (await raw_answer(server, head.encode() + b"x" * 50)).startswith(b"HTTP/1.1 429")
+    assert server.gateway.bodies.held_bytes == 0
+
+
+async def test_images_have_places_of_their_own(server: Server) -> None:
+    """Calls that wait for the host of an image do not keep others waiting; too many of them are told to come again."""
+    hosts = asyncio.Event()
+    asked: list[str] = []
+
+    async def of_link(link: str, *more: object) -> Any:
+        asked.append(link)
+        await hosts.wait()
+        raise Unavailable("the host does not answer")
+
+    server.gateway.answerer.vectors.of_link = of_link  # type: ignore
+    call = {"requests": [{"image": "https://slow.example/a.jpg"}]}
+    waiting = [asyncio.create_task(server.ask("POST", RECOMMEND, call)) for _ in range(IMAGE_CALLS_MAX)]
+    await wait_until(lambda: len(asked) == IMAGE_CALLS_MAX, 10, "all to wait for their image")
+
+    assert 429 == (await server.ask("POST", RECOMMEND, call))[0]
+    assert 200 == (await server.ask("POST", RECOMMEND, {"objectID": "b"}))[0]
+    hosts.set()
+    answers = await asyncio.gather(*waiting)
+    assert {200} == {status for status, _, _ in answers}
+    assert {503} == {body["results"][0]["status"] for _, body, _ in answers}
+    assert server.gateway.image_slots.taken == 0
+
+
+# Rules that cannot be written
+
+
+class Producer:
+    """A producer whose broker does not take anything, for one reason or another."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+
+    def create_batch(self) -> Any:
+        return SimpleNamespace(append=lambda **message: None, close=lambda: None)
+
+    async def send_batch(self, batch: object, topic: str, *, partition: int) -> Any:
+        if self.error is None:
+            await asyncio.Event().wait()
+        assert self.error
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (None, 503, "not confirmed"),
+        (MessageSizeTooLargeError(), 413, "max.message.bytes"),
+        (TopicAuthorizationFailedError(), 503, "does not take"),
+        (KafkaTimeoutError(), 503, "not confirmed"),
+    ],
+)
+async def test_a_broker_that_does_not_take_rules(
+    server: Server, monkeypatch: pytest.MonkeyPatch, error: Exception | None, expected: int, message: str
+) -> None:
+    """Nothing is answered that the broker has not got; a rule that is too large is the caller's mistake."""
+    monkeypatch.setattr("streams.gateway_rules.WRITE_S_MAX", 0.3)
+    server.rules.producer = Producer(error)  # type: ignore[attr-defined]
+    for method, path, body in (("POST", RULES + "batch", b'[{"objectID":"a"}]'), ("DELETE", RULES + "a", None)):
+        status, answer, _ = await server.ask(method, path, body)
+
+        assert status == expected
+        assert message in answer["message"]
+
+
+async def test_clearing_asks_the_broker_first(server: Server) -> None:
+    """Without knowing which rules there are none are removed."""
+
+    async def end() -> int:
+        raise KafkaTimeoutError
+
+    server.rules.end = end  # type: ignore[attr-defined]
+    status, answer, _ = await server.ask("POST", RULES + "batch?clearExistingRules=true", b"[]")
+
+    assert status == 503
+    assert "which rules there are" in answer["message"]
 
 
 # The search call
