@@ -153,8 +153,10 @@ def read_embedding(tracker: Tracker, item_id: str, message: ItemEmbedding | None
             del tracker.requests_due[item_id]
     elif had_current:
         tracker.ask(item_id, state, record.image_version, _links(tracker, item_id, record), now_ms)
-    elif message is not None:
+    elif message is not None and record.images:
         state.embedding = message
+    elif message is not None:
+        tracker.request_removal(item_id, message.image_version, now_ms)  # nobody may have asked for its no images
 
 
 def _same(one: ItemRecord, other: ItemRecord) -> bool:

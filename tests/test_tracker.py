@@ -395,3 +395,20 @@ def test_a_forwarded_event_that_comes_late_changes_nothing() -> None:
     assert "a" not in topics.last(RECORDS)
 
     assert forwarded({"title": "in a topic made anew"}, offset=0, at=400)
+
+
+def test_an_embedding_of_images_that_are_gone_does_not_stay() -> None:
+    """A late request for a picture of the item's former life ends with no embedding, as the record has no images."""
+    topics = Topics()
+    late = Owner("late", topics, 1)
+    in_hand = late.handle([("a", ({"image": ["x.jpg"]}, 1_000))])
+    topics.write(in_hand, "late")
+    owner, embedder = Owner("w", topics, 2), Embedder(topics)
+    for event in ((None, 1_005), ({"title": "no picture"}, 1_008)):
+        owner.deliver(owner.handle([("a", event)]))
+
+    topics.write(in_hand, "late")
+    settle(owner, embedder)
+
+    check(topics, [("a", ({"title": "no picture"}, 1_008))])
+    assert topics.last(EMBEDDINGS) == {}
