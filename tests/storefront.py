@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from streams import topics
 from tests.brokers import TestBroker
 from tests.installation import Installation
 from tests.pictures import write_pictures
@@ -32,6 +33,9 @@ def storefront(broker: TestBroker, folder: Path) -> Iterator[Installation]:
         image_root=str(folder),
         search_key=SEARCH,
         admin_key=ADMIN,
+    )
+    asyncio.run(
+        broker.create_topics({each.name: each.partitions for each in topics.topic_table(installation.settings())})
     )
     try:
         worker = installation.worker()
