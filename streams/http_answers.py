@@ -10,12 +10,11 @@ import orjson
 from aiohttp import web
 
 from models.errors import BadRequest, KindredError, Unavailable
-from streams.cors import ANY_ORIGIN
 
 GZIP_BYTES_MIN = 1_000
 GZIP_LEVEL = 1
 """A third of the time of the usual 6, for answers 10 to 20 % larger."""
-JSON_HEADERS = ANY_ORIGIN | {"Content-Type": "application/json; charset=utf-8", "Server": "kindred"}
+JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8", "Server": "kindred"}
 
 
 class Overloaded(Unavailable):

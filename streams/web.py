@@ -19,7 +19,7 @@ from aiohttp import web
 
 from models.errors import BadRequest, KindredError
 from streams.admission import Refusals
-from streams.cors import preflight
+from streams.cors import ANY_ORIGIN, preflight
 from streams.http_answers import Overloaded, answer_to, error_answer
 from streams.metrics import Metrics
 from streams.settings import BadSetting, Settings
@@ -97,7 +97,8 @@ class Web:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         began_s = time.perf_counter()
         path = request.rel_url.raw_path
-        if request.method == "OPTIONS" and path.startswith("/1/"):
+        for_browsers = path.startswith("/1/")
+        if request.method == "OPTIONS" and for_browsers:
             return preflight(request)
         name = ""
         response: web.StreamResponse
@@ -115,6 +116,8 @@ class Web:
         except Exception:
             log.exception("a call of %s failed by a fault of ours", path[:200])
             response = error_answer("this is a fault of Kindred's; its log says more", 500)
+        if for_browsers:  # the rest is nothing that a page of another origin should see
+            response.headers.update(ANY_ORIGIN)
         if name:
             self.metrics.http_requests.labels(name, response.status).inc()
             self.metrics.http_seconds.labels(name).observe(time.perf_counter() - began_s)
@@ -208,5 +211,6 @@ class _Connection(web.RequestHandler):
         if status >= 500:
             log.error("a call could not be answered: %r", exc)
         response = error_answer(message.splitlines()[0][:200] if message else "this is not HTTP", status)
+        response.headers.update(ANY_ORIGIN)
         response.force_close()
         return response

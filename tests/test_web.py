@@ -220,12 +220,18 @@ async def test_not_ready_is_a_503(server: Server) -> None:
     ],
 )
 async def test_errors_are_json(server: Server, method: str, path: str, expected: int) -> None:
-    """Whatever is asked, the answer is JSON, and a page of another origin can read it."""
+    """Whatever is asked, the answer is JSON; of the gateway's, a page of another origin can read it."""
     status, body, headers = await server.ask(method, path)
 
     assert status == expected
     assert body["status"] == expected
-    assert headers["Access-Control-Allow-Origin"] == "*"
+    assert ("*" if path.startswith("/1/") else None) == headers.get("Access-Control-Allow-Origin")
+
+
+async def test_the_workers_own_pages_are_not_for_other_origins(server: Server) -> None:
+    """What a worker tells of itself is open on loopback, but not to any site that a browser there shows."""
+    for path in ("/livez", "/readyz", "/status"):
+        assert "Access-Control-Allow-Origin" not in (await server.ask("GET", path, origin="https://evil.example"))[2]
 
 
 async def test_an_id_may_have_a_slash(server: Server) -> None:
