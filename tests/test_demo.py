@@ -437,7 +437,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def start(tmp_path: Path, *arguments: str, **more: Any) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "streams.commands", "demo", *arguments]
+    """The demo as a person's shell starts it: with Ctrl-C heard, which whoever runs the tests may have ignored."""
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "streams.commands", "demo", *arguments]
     return subprocess.Popen(command, cwd=tmp_path / "here", env=environment(tmp_path), **more)
 
 
