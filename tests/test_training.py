@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch", reason=REASON)
 pytest.importorskip("onnx", reason=REASON)
 
 from bench.training import augment, cutouts, losses, muon  # noqa: E402
-from bench.training.data import Pictures, Targets, fit_projection, unit  # noqa: E402
-from bench.training.features import SIDE, VIEWS, draw_boxes, look  # noqa: E402
+from bench.training.data import Pictures, Targets, fit_projection, load_targets, unit, views_cached  # noqa: E402
+from bench.training.features import SIDE, VIEWS, draw_boxes, look, save  # noqa: E402
 from bench.training.feed import Feed  # noqa: E402
 from bench.training.graph import student_graph  # noqa: E402
 from bench.training.packs import PACKS, SPLITS, read_pack  # noqa: E402
@@ -304,3 +304,22 @@ def test_light_is_brightness_then_contrast_then_saturation() -> None:
         x = (x - x.mean()) * contrast + x.mean()
         grey = x.mean(2, keepdims=True)
         np.testing.assert_allclose(row, np.clip((x - grey) * saturation + grey, 0, 255), atol=1e-3)
+
+
+def test_views_cached_later_leave_the_targets_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The axes are fitted once and kept, so that a run goes on towards the same targets with more views."""
+    pictures, _ = pictures_and_targets()
+    rng = np.random.default_rng(10)
+    for view in range(3):
+        for pack in PACKS:
+            arrays = {name: rng.random((6, 12)).astype(np.float16) for name in ("v2", "edge", "colour")}
+            save(tmp_path / pack / f"view-{view}" / "000.npz", boxes=draw_boxes(view, pack, 6), **arrays)
+    before = load_targets(tmp_path, pictures, SMALL, views=2)
+
+    monkeypatch.setattr("bench.training.data.fit_projection", None)
+    after = load_targets(tmp_path, pictures, SMALL, views=3)
+
+    assert views_cached(tmp_path, dict.fromkeys(PACKS, 6), block=6) == 3
+    assert after.scale == before.scale
+    np.testing.assert_array_equal(after.values[:, :2], before.values)
+    assert after.values.shape == (24, 3, 8)

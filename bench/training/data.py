@@ -140,22 +140,36 @@ def fit_projection(views: list[dict[str, NDArray[Any]]], recipe: Recipe) -> Proj
 
 def load_targets(cache: Path, pictures: Pictures, recipe: Recipe, views: int) -> Targets:
     """Computed once for each target and number of views, then read from `cache/targets-*.npz`."""
-    kind = (recipe.teachers, recipe.dimension, recipe.whitening, recipe.held_out, views)
-    path = cache / f"targets-{hashlib.sha256(repr(kind).encode()).hexdigest()[:12]}.npz"
+    kind = (recipe.teachers, recipe.dimension, recipe.whitening, recipe.held_out)
+    path = cache / f"targets-{digest(*kind, views)}.npz"
     if not path.exists():
-        names = list(recipe.teachers)
-        train = pictures.train
-        first = [load_view(cache, view, names) for view in range(FITTED_VIEWS)]
-        project = fit_projection([{name: x[train] for name, x in view.items()} for view in first], recipe)
+        project = load_projection(cache / f"projection-{digest(*kind)}.npz", cache, pictures, recipe)
         values, boxes = [], []
         for view in range(views):
-            features = load_view(cache, view, [*names, "boxes"])
+            features = load_view(cache, view, [*recipe.teachers, "boxes"])
             values.append(project(features))
             boxes.append(features["boxes"])
-        scale = float(np.sqrt(np.mean(np.stack(values[:FITTED_VIEWS])[:, train] ** 2)))
+        scale = float(np.sqrt(np.mean(np.stack(values[:FITTED_VIEWS])[:, pictures.train] ** 2)))
         save(path, values=np.stack(values, 1), boxes=np.stack(boxes, 1), scale=scale)
     with np.load(path) as stored:
         return Targets(stored["boxes"], stored["values"], float(stored["scale"]))
+
+
+def load_projection(path: Path, cache: Path, pictures: Pictures, recipe: Recipe) -> Projection:
+    """Fitted once and kept: another machine's eigenvectors may point the other way and turn a run's targets."""
+    if not path.exists():
+        views = [load_view(cache, view, list(recipe.teachers)) for view in range(FITTED_VIEWS)]
+        fitted = fit_projection([{name: x[pictures.train] for name, x in view.items()} for view in views], recipe)
+        means = {f"mean_{name}": mean for name, mean in fitted.means.items()}
+        save(path, centre=fitted.centre, axes=fitted.axes, **means)
+    with np.load(path) as stored:
+        means = {name: stored[f"mean_{name}"] for name in recipe.teachers}
+        return Projection(means, recipe.teachers, stored["centre"], stored["axes"])
+
+
+def digest(*what: object) -> str:
+    """A short name of some values, for a file."""
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:12]
 
 
 def sampling(pictures: Pictures, recipe: Recipe) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
