@@ -20,9 +20,7 @@ PATH = "/1/indexes/*/recommendations"
 
 async def flood(port: int, bodies: Sequence[str], callers: int) -> None:
     """Ask until ended; tells once when every caller has had an answer."""
-    calls = [
-        f"POST {PATH} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode() for body in bodies
-    ]
+    calls = [call_of(body) for body in bodies]
     random.shuffle(calls)
     turn = itertools.cycle(calls)
     answered = [asyncio.Event() for _ in range(callers)]
@@ -32,15 +30,25 @@ async def flood(port: int, bodies: Sequence[str], callers: int) -> None:
     await asyncio.gather(*asking)
 
 
+def call_of(body: str) -> bytes:
+    """The bytes of a call on the wire."""
+    return f"POST {PATH} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, call: bytes) -> int:
+    """Write a call and read its answer; its status.  A client's library would take as much time as the gateway."""
+    writer.write(call)
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+    return int(head[9:12])
+
+
 async def _ask(port: int, turn: Iterator[bytes], answered: asyncio.Event) -> None:
     while True:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
             while True:
-                writer.write(next(turn))
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-                await reader.readexactly(int(length))
+                await exchange(reader, writer, next(turn))
                 answered.set()
         except (OSError, asyncio.IncompleteReadError):
             await asyncio.sleep(0.01)

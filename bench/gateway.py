@@ -15,13 +15,14 @@ import random
 import signal
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import aiohttp
 import orjson
 
 from bench.asker import Asker, asking
 from bench.embeddings import many_vectors, real_vectors
-from bench.flood import PATH
+from bench.flood import call_of, exchange
 from bench.ground import Child, CommittedOffsets, Ground, load_items
 from bench.meter import Meter, median, p50, p99
 from bench.report import Cell, Goal, Table
@@ -56,43 +57,56 @@ async def _cost(ground: Ground) -> Table:
             rounds = []
             for _ in range(3):
                 rounds.append(await _asked(port, child.process.pid, connections, ground.pick(1_000, 4_000)))
-            cpu_us = median(cpu for cpu, _, _ in rounds)
-            every = [took for _, _, times in rounds for took in times]
+            every = [took for each in rounds for took in each.times_ms]
             table.add(
                 f"HTTP, {connections} connection{'s' * (connections > 1)}",
                 {
-                    "/s": median(rate for _, rate, _ in rounds),
-                    "CPU us": cpu_us,
-                    "gateway us": cpu_us - answer_us,
+                    "/s": median(each.rate for each in rounds),
+                    "CPU us": median(each.cpu_us for each in rounds),
+                    "gateway us": median(each.cpu_us - each.answer_us for each in rounds),
                     "p50 ms": p50(every),
                     "p99 ms": p99(every),
                     "calls": len(every),
                 },
                 goal=COST,
             )
-            ground.say(f"{connections} connections: {cpu_us:,.0f} us a call, {answer_us:,.0f} us of them the answer")
-    table.notes.append("CPU us: of the process, a call.  Gateway us: less what the answer alone takes, one by one.")
+            ground.say(f"{connections} connections: {median(each.cpu_us for each in rounds):,.0f} us a call")
+    table.notes.append("CPU us: of the process, a call.  Gateway us: without what parsing and answering took of it.")
     return table
 
 
-async def _asked(port: int, pid: int, connections: int, count: int) -> tuple[float, float, list[float]]:
-    """CPU us a call, calls a second, and ms of each."""
+class Asked(NamedTuple):
+    """One round: CPU us a call, us of them for parsing and answering, calls a second, and ms of each."""
+
+    cpu_us: float
+    answer_us: float
+    rate: float
+    times_ms: list[float]
+
+
+async def _asked(port: int, pid: int, connections: int, count: int) -> Asked:
     numbers, times = itertools.count(), []
 
-    async def caller(session: aiohttp.ClientSession) -> None:
+    async def caller() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
         while (number := next(numbers)) < count:
             began = time.perf_counter()
-            async with session.post(PATH, data=_body(f"{number % ITEMS}")) as answer:
-                assert answer.status == 200, await answer.text()
-                await answer.read()
+            status = await exchange(reader, writer, call_of(_body(f"{number % ITEMS}")))
             times.append((time.perf_counter() - began) * 1000)
+            assert status == 200
+        writer.close()
 
-    headers = {"Accept-Encoding": "identity"}
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=headers) as session:
-        meter = Meter(pid)
-        await asyncio.gather(*(caller(session) for _ in range(connections)))
-        spent = meter.spent()
-    return spent.cpu_s / count * 1e6, count / spent.wall_s, times
+    answers_s = await _answers_s(port)
+    meter = Meter(pid)
+    await asyncio.gather(*(caller() for _ in range(connections)))
+    spent = meter.spent()
+    answers_s = await _answers_s(port) - answers_s
+    return Asked(spent.cpu_s / count * 1e6, answers_s / count * 1e6, count / spent.wall_s, times)
+
+
+async def _answers_s(port: int) -> float:
+    async with aiohttp.request("GET", f"http://127.0.0.1:{port}/spent") as answer:
+        return float(await answer.text())
 
 
 async def _flood(ground: Ground) -> Table:
@@ -109,8 +123,9 @@ async def _flood(ground: Ground) -> Table:
             CommittedOffsets(ground.broker, group, topic) as offsets,
         ):
             await _round_trips(asker, item_ids, 100)
+            await _stock_rate(ground, worker.process.pid, item_ids, offsets, topic, 50_000)  # the first is slower
             bodies = [_body(item_id) for item_id in random.sample(item_ids, 1_000)]
-            for what, callers in (("alone", 0), ("beside the flood", CALLERS)):
+            for what, callers in (("alone", 0), ("beside the flood", CALLERS), ("alone again", 0)):
                 with contextlib.ExitStack() as stack:
                     if callers:
                         arguments = {"port": worker.port, "bodies": bodies, "callers": callers}
