@@ -136,6 +136,7 @@ async def test_replies_go_where_the_client_reads(shop: Shop, place: bytes | None
     assert partition is None or reply.partition == partition
 
 
+@pytest.mark.needs_kafka
 async def test_replies_that_have_no_place_cost_nobody_anything(shop: Shop, installation: Installation) -> None:
     """Topics that are not allowed, do not exist, are not legal, or lack the partition: counted, and others go on."""
     worker = installation.workers[0]
@@ -254,6 +255,7 @@ async def test_the_answer_says_how_fresh_it_is(shop: Shop) -> None:
     assert answer["watermark"]["catalog"]["at"] > 1_700_000_000_123
 
 
+@pytest.mark.needs_kafka
 async def test_an_answer_too_large_for_its_topic_is_an_error_reply(shop: Shop) -> None:
     """Twenty records of 60 kB do not fit into a message of 1 MB: the client is told so, and what to do about it."""
     large = {f"large-{n}": {"image": f"{n}.jpg", "suite": "large", "text": "x" * 60_000} for n in range(20)}
