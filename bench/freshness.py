@@ -159,7 +159,8 @@ class Watch:
         sent_ms, sent = time.time() * 1000, time.perf_counter()
 
         async def seen() -> Seen:
-            answer = await asyncio.wait_for(found, 60)
+            async with asyncio.timeout(60):
+                answer = await found
             # Kafka's timestamps are whole ms, rounded down: half of one is added.
             latest = answer.made_ms + 0.5 - sent_ms
             earliest = self._without_ms + 0.5 - sent_ms if self._without_ms else 0.0

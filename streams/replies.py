@@ -162,7 +162,8 @@ class Replies:
             for message in messages:
                 outbox.put(topic, place, message)
             try:
-                return await asyncio.wait_for(outbox.deliver(), DELIVERY_S_MAX)
+                async with asyncio.timeout(DELIVERY_S_MAX):  # wait_for of Python 3.11 can lose a cancellation
+                    return await outbox.deliver()
             except MessageSizeTooLargeError:
                 return await self._deliver_singly(topic, place, messages)
             except TimeoutError:
