@@ -3,10 +3,11 @@
 A model is two files: `NAME.onnx`, and `NAME.json` that says what the graph does not,
 
     {"size": 128, "mean": [R, G, B], "std": [R, G, B],
-     "layout": "NCHW"|"NHWC", "channels": "RGB"|"BGR", "resize": "squash"}
+     "layout": "NCHW"|"NHWC", "channels": "RGB"|"BGR", "resize": "squash", "output": "NAME"}
 
-with mean and std in units of 0..255, in the order of `channels`.  The first output is the embedding; it need not have
-unit length.
+with mean and std in units of 0..255, in the order of `channels`.  `size`, `layout` and `output` may be left out where
+the graph leaves no choice, mean and std where it takes bytes (preprocessing.py).  The embedding need not have unit
+length.
 
 Easy to get wrong:
 
@@ -25,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -36,7 +37,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
-from models.errors import BadEvent, KindredError
+from models.errors import BadEvent
+from models.preprocessing import BadModel, Graph, Preprocessing, Said, Tensor, preprocessing
 from models.vectors import LENGTH_MIN, Vectors, unit
 
 SHIPPED = Path(__file__).with_name("kindred.onnx")
@@ -45,28 +47,8 @@ SHIPPED = Path(__file__).with_name("kindred.onnx")
 BATCH_MAX = 32
 """Pictures of one run of the network; more gain nothing on a CPU and cost memory."""
 
-Row = tuple[float, float, float]
-
-
-class BadModel(KindredError):
-    """A model that cannot be used: files missing, unreadable, or not fitting each other.  For whoever configured it."""
-
-
-class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `NAME.json` says."""
-
-    size: int
-    mean: Row
-    std: Row
-    layout: Literal["NCHW", "NHWC"] = "NCHW"
-    channels: Literal["RGB", "BGR"] = "RGB"
-    resize: Literal["squash"] = "squash"
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.size <= 4096:
-            raise ValueError(f"size is {self.size}, expected 1..4096")
-        if not (np.isfinite([*self.mean, *self.std]).all() and min(self.std) > 0):
-            raise ValueError(f"mean {self.mean} and std {self.std} must be finite, std above 0")
+DIMENSION_MAX = 4096
+"""Numbers of a vector: twice what networks for pictures end in; more is a map of features, or a list of classes."""
 
 
 class Embedder:
@@ -80,16 +62,14 @@ class Embedder:
     def __init__(self, path: Path | str = SHIPPED, threads: int = 1) -> None:
         """Load the model at `path` and try it once, on `threads` threads.  Raises BadModel."""
         path = Path(path)
-        self._preprocessing = _read_preprocessing(path.with_suffix(".json"))
         content = _read(path)
-        self.model = f"{path.stem}@{hashlib.sha256(content).hexdigest()[:12]}"
-        self.size = self._preprocessing.size
         self._session = _session(path, content, threads)
-        self._input, self._batch = _checked_input(path, self._session, self._preprocessing)
-        self._output = self._session.get_outputs()[0].name
-        scale = 1 / np.array(self._preprocessing.std, np.float32)
+        self.preprocessing = preprocessing(path, _graph(self._session), _said(path.with_suffix(".json")))
+        self.model = f"{path.stem}@{hashlib.sha256(content).hexdigest()[:12]}"
+        self.size = self.preprocessing.size
+        scale = 1 / np.array(self.preprocessing.std, np.float32)
         self._scale = scale.tolist()
-        self._shift = (-np.array(self._preprocessing.mean, np.float32) * scale).tolist()
+        self._shift = (-np.array(self.preprocessing.mean, np.float32) * scale).tolist()
         self.dimension = self._tried(path)
 
     def embed(self, pixels: NDArray[np.uint8]) -> Vectors:
@@ -101,7 +81,7 @@ class Embedder:
         expected = (self.size, self.size, 3)
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != expected:
             raise ValueError(f"expected uint8[B, {self.size}, {self.size}, 3], got {pixels.dtype}{list(pixels.shape)}")
-        step = self._batch or BATCH_MAX
+        step = self.preprocessing.batch or BATCH_MAX
         parts = [self._run(pixels[start : start + step]) for start in range(0, len(pixels), step)]
         features = np.concatenate(parts) if parts else np.empty((0, self.dimension), np.float32)
         usable = np.isfinite(features).all(axis=1) & (np.abs(features).max(axis=1, initial=0) >= LENGTH_MIN)
@@ -113,38 +93,57 @@ class Embedder:
     def _run(self, pixels: NDArray[np.uint8]) -> Vectors:
         """float32[B, D] features of up to a batch of pictures."""
         count = len(pixels)
-        tensor = self._tensor(pixels, self._batch or count)
-        features = np.asarray(self._session.run([self._output], {self._input: tensor})[0], np.float32)
+        said = self.preprocessing
+        tensor = self._tensor(pixels, said.batch or count)
+        features = np.asarray(self._session.run([said.output], {said.input: tensor})[0], np.float32)
         if features.shape[:1] != (len(tensor),):
-            raise ValueError(f"first output is {list(features.shape)}, expected {len(tensor)} rows")
+            raise ValueError(f"output {said.output!r} is {list(features.shape)}, expected {len(tensor)} rows")
+        if sum(side > 1 for side in features.shape[1:]) > 1:
+            sides = " x ".join(map(str, features.shape[1:]))
+            raise ValueError(f"output {said.output!r} has {sides} numbers a picture: a map of features, expected a row")
         return features.reshape(len(tensor), -1)[:count]
 
-    def _tensor(self, pixels: NDArray[np.uint8], rows: int) -> NDArray[np.float32]:
-        """The network's input, float32[rows, 3, S, S] or [rows, S, S, 3]; rows beyond the pictures are zero.
+    def _tensor(self, pixels: NDArray[np.uint8], rows: int) -> NDArray[Any]:
+        """The network's input, [rows, 3, S, S] or [rows, S, S, 3] of its type; rows beyond the pictures are zero.
 
         (pixel - mean) / std as one multiplication and one addition, each in place on one channel's plane.
         """
-        first = self._preprocessing.layout == "NCHW"
-        shape = (rows, 3, self.size, self.size) if first else (rows, self.size, self.size, 3)
-        tensor = np.zeros(shape, np.float32) if rows > len(pixels) else np.empty(shape, np.float32)
-        planes = tensor if first else tensor.transpose(0, 3, 1, 2)  # a view [rows, 3, S, S]
-        order = (0, 1, 2) if self._preprocessing.channels == "RGB" else (2, 1, 0)
+        said = self.preprocessing
+        shape = (rows, 3, self.size, self.size) if said.layout == "NCHW" else (rows, self.size, self.size, 3)
+        tensor = np.zeros(shape, _worked(said)) if rows > len(pixels) else np.empty(shape, _worked(said))
+        planes = tensor if said.layout == "NCHW" else tensor.transpose(0, 3, 1, 2)  # a view [rows, 3, S, S]
+        order = (0, 1, 2) if said.channels == "RGB" else (2, 1, 0)
         for channel, source in enumerate(order):
             plane = planes[: len(pixels), channel]
+            if said.dtype == "uint8":
+                plane[...] = pixels[..., source]
+                continue
             np.multiply(pixels[..., source], self._scale[channel], out=plane, dtype=np.float32)
             plane += self._shift[channel]
-        return tensor
+        return tensor.astype(said.dtype, copy=False)
 
     def _tried(self, path: Path) -> int:
         """The dimension, from a run on a grey picture.  BadModel where the graph does not run or gives no rows."""
         grey = np.full((2, self.size, self.size, 3), 127, np.uint8)
         try:
-            rows = self._run(grey[: self._batch or 2])
+            rows = self._run(grey[: self.preprocessing.batch or 2])
         except Exception as error:  # onnxruntime's own classes, and ValueError where the output has no rows
             raise BadModel(f"{path}: the model does not run on {self.size} x {self.size} pictures: {error}") from error
-        if rows.shape[1] < 2 or not np.isfinite(rows).all():
-            raise BadModel(f"{path}: expected finite rows of 2 numbers or more as first output, got {rows.shape}")
+        if not 2 <= rows.shape[1] <= DIMENSION_MAX or not np.isfinite(rows).all():
+            raise BadModel(
+                f"{path}: expected finite rows of 2 numbers or more, at most {DIMENSION_MAX}, got {rows.shape}"
+            )
         return int(rows.shape[1])
+
+
+def read_graph(path: Path) -> Graph:
+    """What goes into the network at `path` and what comes out, whatever is said beside it.  Raises BadModel."""
+    return _graph(_session(path, _read(path), 1))
+
+
+def _worked(said: Preprocessing) -> type[np.generic]:
+    """In which numbers the input is made; half of them would round twice."""
+    return np.uint8 if said.dtype == "uint8" else np.float32
 
 
 def _read(path: Path) -> bytes:
@@ -154,11 +153,12 @@ def _read(path: Path) -> bytes:
         raise BadModel(f"{path}: the model cannot be read: {error.strerror or error}") from error
 
 
-def _read_preprocessing(path: Path) -> Preprocessing:
+def _said(path: Path) -> Said | None:
+    """What the .json says; None: there is none."""
     if not path.exists():
-        raise BadModel(f"{path} is missing: it must say size, mean, std, layout and channels of the model beside it")
+        return None
     try:
-        return msgspec.json.decode(_read(path), type=Preprocessing)
+        return msgspec.json.decode(_read(path), type=Said)
     except msgspec.DecodeError as error:  # also ValidationError
         raise BadModel(f"{path}: {error}") from error
 
@@ -176,20 +176,9 @@ def _session(path: Path, content: bytes, threads: int) -> onnxruntime.InferenceS
         raise BadModel(f"{path} is not a model that onnxruntime can load: {error}") from error
 
 
-def _checked_input(
-    path: Path, session: onnxruntime.InferenceSession, preprocessing: Preprocessing
-) -> tuple[str, int | None]:
-    """Name of the graph's input, and its batch size where that is fixed.  BadModel where the .json says otherwise."""
-    inputs = session.get_inputs()
-    if len(inputs) != 1 or inputs[0].type != "tensor(float)":
-        found = ", ".join(f"{i.name} {i.type}" for i in inputs)
-        raise BadModel(f"{path}: expected one input of tensor(float), got {found or 'none'}")
-    size = preprocessing.size
-    expected = [3, size, size] if preprocessing.layout == "NCHW" else [size, size, 3]
-    shape = inputs[0].shape
-    fits = len(shape) == 4 and all(
-        not isinstance(side, int) or side == wanted for side, wanted in zip(shape[1:], expected, strict=True)
+def _graph(session: onnxruntime.InferenceSession) -> Graph:
+    inputs, outputs = (
+        tuple(Tensor(each.name, each.type, tuple(each.shape)) for each in side)
+        for side in (session.get_inputs(), session.get_outputs())
     )
-    if not fits:
-        raise BadModel(f"{path}: its .json says N x {' x '.join(map(str, expected))}, the graph's input is {shape}")
-    return inputs[0].name, shape[0] if isinstance(shape[0], int) else None
+    return Graph(inputs, outputs)

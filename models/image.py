@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import threading
+import unicodedata
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -26,6 +27,7 @@ from PIL import (  # the plugins are imported here, so that no thread has to
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
     Image,
+    ImageFont,
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
     TiffImagePlugin,  # noqa: F401
@@ -76,13 +78,49 @@ def decode(data: bytes, size: int, limits: ImageLimits = ImageLimits(), crop: Cr
 
 
 def thumbnail(data: bytes, side_max: int, limits: ImageLimits = ImageLimits()) -> bytes:
-    """A small JPEG of an image file, its longer side at most `side_max` pixels, its ratio kept.  Raises as `decode`."""
+    """A small JPEG of an image file, as `shrunk` has it."""
+    return encode_jpeg(shrunk(data, side_max, limits))
+
+
+def shrunk(data: bytes, side_max: int, limits: ImageLimits = ImageLimits()) -> Pixels:
+    """uint8[H, W, 3] RGB of an image file, its longer side at most `side_max`, its ratio kept.  Raises as `decode`."""
 
     def fitted(width: int, height: int) -> tuple[int, int]:
         scale = min(1.0, side_max / max(width, height))
         return max(1, round(width * scale)), max(1, round(height * scale))
 
-    return encode_jpeg(_decoded(data, limits, fitted))
+    return _decoded(data, limits, fitted)
+
+
+def resized(pixels: Pixels, width: int, height: int) -> Pixels:
+    """uint8[height, width, 3] of `pixels` uint8[H, W, 3] RGB, for people to look at."""
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def lettering(text: str, height: int) -> NDArray[np.uint8]:
+    """uint8[H, W]: how much of each pixel one line of text covers, in letters of `height` pixels.
+
+    Pillow's own font, so that it looks the same everywhere.  It has ASCII and little more: accents are left out, and
+    other scripts are question marks.  H depends on `height` alone, so that lines stand in line.
+    """
+    font = ImageFont.load_default(height)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise RuntimeError("expected Pillow with FreeType, which its own wheels have")
+    ascent, descent = font.getmetrics()
+    drawn = "".join(map(_drawable, unicodedata.normalize("NFKD", text)))
+    mask, offset = font.getmask2(drawn or " ", mode="L", anchor="ls")
+    width, rows = mask.size
+    lines = np.zeros((ascent + descent, max(1, width + max(0, offset[0]))), np.uint8)
+    top, left = max(0, ascent + offset[1]), max(0, offset[0])
+    letters = np.frombuffer(bytes(mask), np.uint8).reshape(rows, width)[: len(lines) - top]
+    lines[top : top + len(letters), left : left + width] = letters
+    return lines
+
+
+def _drawable(character: str) -> str:
+    if unicodedata.combining(character):
+        return ""
+    return character if " " <= character <= "~" or character in "…·×°" else "?"
 
 
 def encode_jpeg(pixels: Pixels, quality: int = 85) -> bytes:

@@ -15,11 +15,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from models.embedder import BATCH_MAX, SHIPPED, BadModel, Embedder
+from models.embedder import BATCH_MAX, SHIPPED, Embedder
 from models.errors import BadEvent, KindredError
+from models.preprocessing import BadModel
 from models.vectors import unit
 
-FLOAT, UINT8 = 1, 2
+FLOAT, UINT8, INT64, HALF = 1, 2, 7, 10
 PLAIN = {"size": 2, "mean": [0, 0, 0], "std": [1, 1, 1], "layout": "NCHW", "channels": "RGB", "resize": "squash"}
 
 
@@ -178,13 +179,14 @@ def test_pixels_of_another_shape_are_a_bug(wrong: np.ndarray) -> None:
         (b"not a model", "not a model that onnxruntime can load"),
         (b"", "not a model that onnxruntime can load"),
         (graph("NoSuchOperator"), "not a model that onnxruntime can load"),
-        (graph("Identity", kind=UINT8), "expected one input of tensor"),
+        (graph("Flatten", kind=INT64), "expected one input of tensor"),
         (graph("Add", inputs=2), "expected one input of tensor"),
         (graph("Flatten", shape=["N", 2, 2, 3]), r"says N x 3 x 2 x 2, the graph's input is \['N', 2, 2, 3\]"),
         (graph("Flatten", shape=["N", 3, 4, 4]), "says N x 3 x 2 x 2, the graph's input is"),
         (graph("Flatten", shape=["N", 12]), "says N x 3 x 2 x 2, the graph's input is"),
         (graph("ReduceSum", "ReduceSum"), "expected finite rows of 2 numbers or more|does not run on 2 x 2"),
         (graph("Shape"), "expected finite rows of 2 numbers or more|does not run on 2 x 2"),
+        (graph("Identity"), "output 't0' has 3 x 2 x 2 numbers a picture: a map of features"),
         (graph("Flatten", "Shape", "Size"), "does not run on 2 x 2 pictures"),
         (graph("Neg", "Log", "Flatten"), "expected finite rows"),
     ],
@@ -215,16 +217,16 @@ def test_preprocessing_that_makes_no_sense_is_refused(tmp_path: Path, changes: d
 
 
 def test_missing_files_are_told_apart(tmp_path: Path) -> None:
-    """No .json beside the model, and no model beside the .json; the error is one of Kindred's."""
+    """No .json beside the model, one that is none, and no model; the error is one of Kindred's."""
     path = model(tmp_path, graph("Flatten"))
-    path.unlink()
-    with pytest.raises(BadModel, match=r"tiny.onnx: the model cannot be read: No such file"):
+    path.with_suffix(".json").unlink()
+    with pytest.raises(BadModel, match=r"tiny.json is missing: it must say mean, std, channels"):
         Embedder(path)
     path.with_suffix(".json").write_text("{")
     with pytest.raises(BadModel, match=r"tiny.json"):
         Embedder(path)
-    path.with_suffix(".json").unlink()
-    with pytest.raises(BadModel, match=r"tiny.json is missing: it must say size, mean"):
+    path.unlink()
+    with pytest.raises(BadModel, match=r"tiny.onnx: the model cannot be read: No such file"):
         Embedder(path)
 
     assert issubclass(BadModel, KindredError)
