@@ -2,7 +2,8 @@
 
 Exit codes: 0 done, 1 failed, 2 wrong use or settings.  Each command reads the settings, does one thing with what
 another module offers, and writes through `terminal.py`.  Imports that take long wait for the command that needs them.
-Those that publish are in `publish_commands.py`, those that ask and look in `question_commands.py`.
+Those that publish are in `publish_commands.py`, those that ask and look in `question_commands.py`, those that try a
+model in `model_command.py`.
 """
 # ruff: noqa: D301  (the \b of click is a backspace: it keeps the lines of an example apart)
 
@@ -20,6 +21,7 @@ import click
 from models.errors import KindredError
 from streams.connection import Connection
 from streams.log_reader import partition_counts
+from streams.model_command import model
 from streams.publish_commands import publish
 from streams.question_commands import dead_letters, item, similar, status
 from streams.session import required_broker, with_broker
@@ -74,7 +76,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-for command in (publish, similar, item, status, dead_letters):
+for command in (publish, similar, item, status, dead_letters, model):
     main.add_command(command)
 
 
