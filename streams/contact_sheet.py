@@ -25,6 +25,7 @@ COLUMNS_MAX = 8
 TITLE, TEXT = 15, 13
 HEADING = 24
 LINE = 19
+BADGE_HEIGHT = 18
 CARD_HEIGHT = SIDE + 8 + 2 * LINE
 PAGE: Colour = (250, 249, 246)
 PAPER: Colour = (255, 255, 255)
@@ -62,15 +63,19 @@ class Card:
     detail: str = ""
     """A fainter line below the title."""
     badges: tuple[Badge, ...] = ()
+    """On the picture's upper edge; those for which there is no room are left out."""
+    flags: tuple[Badge, ...] = ()
+    """The same on its lower edge."""
     tone: str = "plain"
     """Of its frame."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A picture that was asked for, and what was found, best first."""
+    """What was asked for, and what was found, best first."""
 
-    query: Card
+    queries: Sequence[Card]
+    """Below each other: mostly one."""
     hits: Sequence[Card]
 
 
@@ -82,7 +87,7 @@ def contact_sheet(title: str, subtitle: str, rows: Sequence[Row]) -> Pixels:
     left = MARGIN + SIDE + 2 * GAP + 10
     width = left + columns * (SIDE + GAP) - GAP + MARGIN
     top = MARGIN + HEADING + 10 + (LINE if subtitle else 0) + 14
-    heights = [max(1, -(-len(row.hits) // columns)) * (CARD_HEIGHT + GAP) + GAP for row in rows]
+    heights = [max(1, len(row.queries), -(-len(row.hits) // columns)) * (CARD_HEIGHT + GAP) + GAP for row in rows]
     page = np.empty((top + sum(heights) + MARGIN - GAP, width, 3), np.uint8)
     page[:] = PAGE
     _write(page, title, MARGIN, MARGIN, HEADING, INK, width - 2 * MARGIN)
@@ -90,7 +95,8 @@ def contact_sheet(title: str, subtitle: str, rows: Sequence[Row]) -> Pixels:
     for row, height in zip(rows, heights, strict=True):
         page[top : top + 1, MARGIN : width - MARGIN] = RULE
         start = top + GAP
-        _card(page, row.query, MARGIN, start)
+        for number, query in enumerate(row.queries):
+            _card(page, query, MARGIN, start + number * (CARD_HEIGHT + GAP))
         page[start : start + height - 2 * GAP, left - GAP - 6 : left - GAP - 5] = RULE
         for number, hit in enumerate(row.hits):
             across, down = number % columns, number // columns
@@ -113,9 +119,10 @@ def _card(page: Pixels, card: Card, x: int, y: int) -> None:
         height, width = picture.shape[:2]
         rows, across = y + (SIDE - height) // 2, x + (SIDE - width) // 2
         page[rows : rows + height, across : across + width] = picture
-    place = x + frame + 5
-    for badge in card.badges:
-        place += _badge(page, badge, place, y + frame + 5, x + SIDE - frame - 5 - place) + 4
+    for badges, at in ((card.badges, y + frame + 5), (card.flags, y + SIDE - frame - 5 - BADGE_HEIGHT)):
+        place = x + frame + 5
+        for badge in badges:
+            place += _badge(page, badge, place, at, x + SIDE - frame - 5 - place) + 4
     _write(page, card.title, x + 1, y + SIDE + 5, TITLE, INK, SIDE)
     _write(page, card.detail, x + 1, y + SIDE + 6 + LINE, TEXT, FAINT, SIDE)
 
@@ -126,8 +133,8 @@ def _badge(page: Pixels, badge: Badge, x: int, y: int, room: int) -> int:
     height, width = letters.shape
     if width + 10 > room:
         return 0
-    page[y : y + height + 2, x : x + width + 10] = TONES[badge.tone]
-    _mix(page, letters, x + 5, y, PAPER)
+    page[y : y + BADGE_HEIGHT, x : x + width + 10] = TONES[badge.tone]
+    _mix(page, letters, x + 5, y + (BADGE_HEIGHT - height) // 2, PAPER)
     return width + 10
 
 

@@ -170,7 +170,7 @@ def look_alikes(found: Tried, *, rows: int = SHEET_ROWS, hits: int = SHEET_HITS)
         cards = [
             _card(found.pictures[other], badge=f"{100 * similarities[number, other]:.1f}") for other in best.tolist()
         ]
-        shown.append(Row(_card(found.pictures[number], tone="query"), cards))
+        shown.append(Row([_card(found.pictures[number], tone="query")], cards))
     about = f"{found.model}, {found.vectors.shape[1]} dimensions, {count:,} pictures, centred by their mean"
     return contact_sheet("What the model finds alike", f"{about}; 0 = as two random pictures, 100 = the same", shown)
 
@@ -178,7 +178,7 @@ def look_alikes(found: Tried, *, rows: int = SHEET_ROWS, hits: int = SHEET_HITS)
 def _card(picture: Picture, badge: str = "", tone: str = "plain") -> Card:
     badges = (Badge(badge, "note"),) if badge else ()
     folder, _, name = picture.name.rpartition("/")
-    return Card(shrunk(picture.content, SHOWN_SIDE_MAX), name, folder, badges, tone)
+    return Card(shrunk(picture.content, SHOWN_SIDE_MAX), name, folder, badges, tone=tone)
 
 
 def measured(path: Path) -> Cost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -30,16 +31,25 @@ from streams.terminal import Terminal
 @click.option("--out-of-stock", is_flag=True, help="Also what is out of stock.")
 @click.option("--explain", is_flag=True, help="Why each hit is where it is, and what was removed by what.")
 @click.option(
+    "--sheet",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE.png",
+    help="Also draw what was asked for and its hits, with scores and flags.",
+)
+@click.option(
     "--timeout", "timeout_s", type=click.FloatRange(0.01, 600), default=5.0, show_default=True, help="Seconds."
 )
 @click.option("--json", "as_json", is_flag=True, help="The result as it came.")
-def similar(items: tuple[str, ...], image: str | None, timeout_s: float, as_json: bool, **typed: Any) -> int:
+def similar(
+    items: tuple[str, ...], image: str | None, sheet: Path | None, timeout_s: float, as_json: bool, **typed: Any
+) -> int:
     """Ask for items that look like ITEM, on the topic similar-requests, and print the reply.
 
     With several items, or an item and a picture, it looks for what is like all of them together.
 
     \b
     Example:  kindred similar shoe-1 -n 5 --filters 'on_sale:true' --explain
+              kindred similar shoe-1 --sheet alike.png
               kindred similar --image photo.jpg --json | jq '.hits[].objectID'
     """
     if not items and not image:
@@ -55,6 +65,11 @@ def similar(items: tuple[str, ...], image: str | None, timeout_s: float, as_json
             terminal.json(result)
         else:
             show_answer(terminal, result, int(time.time() * 1000))
+        if sheet is not None:
+            from streams.answer_sheet import answer_sheet
+
+            sheet.write_bytes(await answer_sheet(connection, settings, items, image, result))
+            terminal.note(f"drawn in {sheet}")
 
     return with_broker(settings, work)
 
