@@ -111,22 +111,9 @@ class Explainer:
 
     def _pins(self, question: Question, outcome: Outcome) -> list[dict[str, Any]]:
         told: list[dict[str, Any]] = []
-        pinned: dict[str, str] = {}
-        shown = {self.item_id(place) for place, origin in outcome.origins.items() if origin == "pin"}
-        for rule in question.rules:
-            for pin in rule.pins:
-                one: dict[str, Any] = {"rule": rule.rule_id, "objectID": pin.item_id, "position": pin.position}
-                found = self.pins.outcome(question, pin)
-                if pin.item_id in pinned:
-                    one["notShown"] = f"rule {pinned[pin.item_id]} pins it already"
-                elif question.request.walk is not None:
-                    one["notShown"] = "a walk has no pins"
-                elif isinstance(found, str):
-                    one["notShown"] = found
-                elif pin.item_id not in shown:
-                    one["notShown"] = "other pins have taken the places up to the last hit"
-                pinned.setdefault(pin.item_id, rule.rule_id)
-                told.append(one)
+        for fate in self.pins.fates(question, outcome):
+            one = {"rule": fate.rule_id, "objectID": fate.pin.item_id, "position": fate.pin.position}
+            told.append(one if fate.obstacle is None else one | {"notShown": fate.obstacle.words})
         return told
 
 

@@ -29,6 +29,9 @@ from models.filter_tree import Scalar
 from models.stock import Level, derived_attributes, flags
 from models.truth_messages import ImageEmbedding
 
+DELETED_MAX = 10_000
+"""Ids of deleted items that are remembered, so that a pin of one can say so."""
+
 
 class Look(NamedTuple):
     """What an item looks like."""
@@ -49,6 +52,8 @@ class Join:
         self.records: dict[str, StoredRecord] = {}
         self.levels: dict[str, Level] = {}
         self.embeddings: dict[str, StoredEmbedding] = {}
+        self.deleted: dict[str, None] = {}
+        """Of those whose deletion was read since the start; nothing but words depends on it."""
         self.ordinal_of: dict[str, int] = {}
         self.item_ids: list[str] = []
         self.stored: list[StoredRecord | None] = []
@@ -64,6 +69,7 @@ class Join:
         if before is not None:
             self.heads.forget(self.ordinal_of[item_id], len(before.images))
         if record is None:
+            self._remember_deleted(item_id)
             if before is None:
                 return
             del self.records[item_id]
@@ -71,6 +77,7 @@ class Join:
             self.stored[ordinal] = None
             self.columns.remove(ordinal)
         else:
+            self.deleted.pop(item_id, None)
             self.records[item_id] = record
             ordinal = self._ordinal(item_id)
             self.stored[ordinal] = record
@@ -79,6 +86,11 @@ class Join:
         if (before and before.images) != (record and record.images):
             self._show(item_id)
         self._release(item_id)
+
+    def _remember_deleted(self, item_id: str) -> None:
+        self.deleted[item_id] = None
+        if len(self.deleted) > DELETED_MAX:
+            del self.deleted[next(iter(self.deleted))]
 
     def put_level(self, item_id: str, level: Level | None) -> None:
         """The item's level is this now; None: it has none."""

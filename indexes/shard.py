@@ -254,6 +254,10 @@ class Shard:
         """The ordinal of an item; None: it has no record."""
         return self._join.ordinal_of[item_id] if item_id in self._join.records else None
 
+    def was_deleted(self, item_id: str) -> bool:
+        """Whether the item was deleted lately, as far as that is remembered."""
+        return item_id in self._join.deleted
+
     def facts(self, ordinal: int) -> Facts:
         """The facts of the item with this ordinal."""
         stored = self._join.stored[ordinal]

@@ -193,7 +193,7 @@ def test_pins_say_why_they_are_there_or_not(fan: Catalog) -> None:
         ("1", "x", "it is not known"),
         ("1", "a", "position 7 is beyond the 5 hits asked for"),
         ("2", "e", "rule 1 pins it already"),
-        ("3", "d", "it is filtered out, hidden or out of stock"),
+        ("3", "d", "rule 2 hides it"),
     ]
     crowded = fan.one(objectID="s", maxRecommendations=1, explain=True)
     assert "notShown" not in crowded["explain"]["pins"][0]
