@@ -11,7 +11,7 @@ It is pure: no clock, no chance but a request's own seed, nothing kept between c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,17 +48,20 @@ def answer_requests(
     *,
     mean: Vectors | None,
     settings: AnswerSettings = AnswerSettings(),
+    seen: Callable[[Question, Outcome], None] | None = None,
 ) -> list[Result]:
     """The results of `entries`, in their order.
 
     `images`: by `ImageSeed.key`, for every image that an entry names, its raw unit vector float32[D] or the error that
     stands in its way.  `mean` float32[D]: what the shards centre by.  `now_ms`: Unix ms, to which the shards were
-    advanced.
+    advanced.  `seen` is told what each entry that can be answered came to, `Question.number` being its place.
     """
-    return _Answering(shards, rules, now_ms, mean, settings).run(entries, images)
+    return Answering(shards, rules, now_ms, mean, settings).run(entries, images, seen)
 
 
-class _Answering:
+class Answering:
+    """Answers one batch; it must not outlive a change to the shards."""
+
     def __init__(
         self, shards: Sequence[Shard], rules: RuleBook, now_ms: int, mean: Vectors | None, settings: AnswerSettings
     ) -> None:
@@ -71,23 +74,29 @@ class _Answering:
         self.writer = ResultWriter(shards, settings)
 
     def run(
-        self, entries: Sequence[Request | BadRequest], images: Mapping[ImageKey, Vectors | KindredError]
+        self,
+        entries: Sequence[Request | BadRequest],
+        images: Mapping[ImageKey, Vectors | KindredError],
+        seen: Callable[[Question, Outcome], None] | None,
     ) -> list[Result]:
         results: list[Result | None] = [None] * len(entries)
         asked: list[Question] = []
         for number, entry in enumerate(entries):
             try:
-                asked.append(self._question(number, entry, images))
+                asked.append(self.question(number, entry, images))
             except BadRequest as error:
                 results[number] = self.writer.failed(str(error), error.status)
-        for question, outcome in self._outcomes(asked):
+        for question, outcome in self.outcomes(asked):
             explained = self._explained(question, outcome) if question.request.explain else None
             results[question.number] = self.writer.result(question, outcome, explained)
+            if seen is not None:
+                seen(question, outcome)
         return [result for result in results if result is not None]
 
-    def _question(
+    def question(
         self, number: int, entry: Request | BadRequest, images: Mapping[ImageKey, Vectors | KindredError]
     ) -> Question:
+        """The question of an entry; BadRequest if it cannot be answered."""
         if isinstance(entry, BadRequest):
             raise entry
         seeds = resolve_seeds(entry, images, self.shards, self.mean)
@@ -97,11 +106,14 @@ class _Answering:
 
     # From a question to its outcome
 
-    def _outcomes(self, asked: Sequence[Question]) -> list[tuple[Question, Outcome]]:
+    def outcomes(self, asked: Sequence[Question]) -> list[tuple[Question, Outcome]]:
+        """Each question with its outcome, not in their order; `number` tells them apart."""
         found: list[tuple[Question, Outcome]] = []
         for group in _groups([one for one in asked if one.request.walk is None and one.seeds.usable]):
             for one, rows in zip(group, self.shortlist.rows(group), strict=True):
-                found.append((one, Outcome(self._spread(one, rows) if one.request.diversity else rows)))
+                found.append(
+                    (one, Outcome(self._spread(one, rows), pool=rows) if one.request.diversity else Outcome(rows))
+                )
         for one in asked:
             if not one.seeds.usable:
                 found.append((one, Outcome([])))

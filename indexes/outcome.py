@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from indexes.question import Place, Question, Row
@@ -18,3 +18,5 @@ class Outcome(NamedTuple):
     hops: Mapping[Place, Hop] = {}
     fallback: Question | None = None
     """What filled up, if anything was asked to."""
+    pool: Sequence[Row] = ()
+    """With `diversity`: what the rows were chosen from, best first."""
