@@ -21,7 +21,7 @@ from bench.training.graph import student_graph  # noqa: E402
 from bench.training.packs import PACKS, SPLITS, read_pack  # noqa: E402
 from bench.training.projection import softened  # noqa: E402
 from bench.training.recipe import Recipe  # noqa: E402
-from bench.training.train import Run, load_run, normalized, save_run  # noqa: E402
+from bench.training.run import Run, load_run, normalized, save_run  # noqa: E402
 
 SMALL = Recipe(batch=4, queue=8, dimension=8, sizes=((32, 0.5), (48, 1.0)), warm_up=2, jpeg=0.5, cut_out=1.0)
 

@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from bench.quality.definitions import definitions
 from bench.training.augment import resized
 from bench.training.data import Pictures, load_pictures
 from bench.training.graph import student_graph
-from bench.training.judge import HEADER, Embed, from_onnx, judge, table
+from bench.training.judge import HEADER, from_onnx, judge, table
 from bench.training.network import Student
-from bench.training.packs import definitions
 from bench.training.progress import Progress
 from bench.training.projection import softened
-from bench.training.train import load_run, normalized
+from bench.training.run import Embed, load_run, normalized
 
 CALIBRATED = 512  # pictures
 BATCH = 64

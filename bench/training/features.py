@@ -30,8 +30,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.quality.definitions import definitions
 from bench.training.cutouts import foreground, pack_mask
-from bench.training.packs import PACKS, definitions, read_pack
+from bench.training.packs import PACKS, read_pack
 from bench.training.progress import Progress
 
 SIDE = 160  # of the cached pictures: the largest input that a shipped model may have

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.quality.definitions import changed, definitions, figures_of
 from bench.training.data import unit
 from bench.training.features import save
-from bench.training.packs import PACKS, definitions, read_pack
+from bench.training.packs import PACKS, read_pack
 from bench.training.recipe import UNSEEN_SOURCES
+from bench.training.run import Embed, embedder, load_run
 
 COLOUR = 0.35
 BATCH = 50
@@ -42,7 +42,6 @@ COLUMNS = (
 )
 
 Float = NDArray[np.float32]
-Embed = Callable[[NDArray[np.uint8]], Float]  # uint8[B, S, S, 3] -> float32[B, D]
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,8 @@ class Judged:
                 unit(np.concatenate([unit(x - mean), COLOUR * unit(colour - colour_mean)], 1))
                 for x, colour in ((whole, self.colour), (hard, self.hard_colour))
             )
-        similarity = whole @ whole.T
-        out: dict[str, float] = quality.label_scores(similarity, self.categories)
-        if self.senders is not None:
-            out |= {f"x_{k}": v for k, v in quality.label_scores(similarity, self.categories, self.senders).items()}
-        again = hard @ whole.T
-        own = again[np.arange(len(hard)), self.picked]
-        out["mrr_hard"] = float((1 / (again >= own[:, None]).sum(1)).mean())
-        return out
+        again = {quality.HARD: hard @ whole.T}
+        return figures_of(quality, whole @ whole.T, self.categories, self.senders, again, self.picked)
 
 
 def rows_of(shared: Path, pack: str) -> list[dict[str, Any]]:
@@ -105,17 +98,8 @@ def load_judged(shared: Path, cache: Path, size: int) -> dict[str, Judged]:
 
 def prepare(rows: list[dict[str, Any]], size: int, quality: Any) -> dict[str, Any]:
     pictures = [quality.decode(row["data"]) for row in rows]
-    shown: list[Any] = []
-
-    def record(batch: list[Any]) -> Float:
-        shown.extend(batch)
-        return np.ones((len(batch), 1), np.float32)
-
-    # The changes come in one random stream: let the definition itself make them, and keep the last kind.
-    quality.near_duplicates(record, pictures, np.ones((len(pictures), 1), np.float32))
-    count = len(shown) // (len(quality.CHANGES) + 1)
-    picked = sorted(random.Random(7).sample(range(len(pictures)), count))
-    hard = shown[-count:]
+    by_kind, picked = changed(quality, pictures)
+    hard = by_kind[quality.HARD]
     return {
         "whole": np.stack([np.asarray(quality.fit(x, size)) for x in pictures]),
         "hard": np.stack([np.asarray(quality.fit(x, size)) for x in hard]),
@@ -172,8 +156,6 @@ def main() -> None:
         pre = options.pre or options.model.with_suffix(".json")
         embed, size = from_onnx(options.model, pre, definitions(options.shared))
     elif options.run:
-        from bench.training.train import embedder, load_run
-
         run = load_run(options.run)
         embed, size = embedder(run.averaged), options.size or run.recipe.sizes[-1][0]
     else:

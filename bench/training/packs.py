@@ -1,4 +1,4 @@
-"""The shared picture packs as training sees them, and the definitions of the quality figures.
+"""The shared picture packs as training sees them.
 
 Test splits cannot be read from here: `SPLITS` names what may be trained on and what may be chosen by, and
 `read_pack` refuses the rest.
@@ -6,10 +6,10 @@ Test splits cannot be read from here: `SPLITS` names what may be trained on and 
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+
+from bench.quality.definitions import definitions
 
 PACKS = ("clothing", "grocery", "broad", "tiny")
 SPLITS = {
@@ -18,17 +18,6 @@ SPLITS = {
     "broad": ("train", "val"),
     "tiny": ("train", "val"),
 }
-
-
-def definitions(shared: Path) -> ModuleType:
-    """`shared/tools/eval_quality.py` as a module: one place says what the figures mean."""
-    path = shared / "tools" / "eval_quality.py"
-    spec = importlib.util.spec_from_file_location("eval_quality", path)
-    if spec is None or spec.loader is None or not path.exists():
-        raise FileNotFoundError(f"expected the definitions of the quality figures at {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def read_pack(shared: Path, pack: str, splits: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
