@@ -73,7 +73,7 @@ class AnswerQueue:
                 continue
             start = len(call.results) + sum(1 for other, _ in taken if other is call)
             for entry in call.entries[start:]:
-                hits += _hits(entry)
+                hits += hits_asked(entry)
                 if taken and (hits > SLICE_HITS_MAX or len(taken) >= SLICE_ENTRIES_MAX):
                     return taken
                 taken.append((call, entry))
@@ -99,7 +99,7 @@ class AnswerQueue:
                 call.done.set_result(call.results)
 
 
-def _hits(entry: Entry) -> int:
+def hits_asked(entry: Entry) -> int:
     """How much an entry asks for."""
     if not isinstance(entry, Request):
         return 0

@@ -70,24 +70,41 @@ def stock_argument(text: str) -> Change:
 
 def rule_changes(text: bytes, name: str) -> list[Change]:
     """The changes of a file with one rule or a list of them, each checked as a worker would check it."""
-    from models.rules import parse_rule
+    changes = []
+    for change in read_rules(text, name):
+        if isinstance(change, BadEvent):
+            raise change
+        changes.append(change)
+    return changes
 
+
+def read_rules(text: bytes, name: str) -> Iterator[Change | BadEvent]:
+    """The same one by one, with the reason in the place of each that cannot be understood.
+
+    Raises BadEvent when the file as a whole is no JSON.
+    """
     try:
         content = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise BadEvent(f"{name}: expected a rule or a list of rules as JSON, got {error}") from None
-    changes = []
     for number, rule in enumerate(content if isinstance(content, list) else [content], start=1):
-        where = f"{name}, rule {number}"
-        if not isinstance(rule, dict):
-            raise BadEvent(f"{where}: expected an object, got {_shown(rule)}")
+        yield _rule_change(rule, f"{name}, rule {number}")
+
+
+def _rule_change(rule: object, where: str) -> Change | BadEvent:
+    from models.rules import parse_rule
+
+    if not isinstance(rule, dict):
+        return BadEvent(f"{where}: expected an object, got {_shown(rule)}")
+    try:
         change = Change(_item_key(rule, where), orjson.dumps(rule))
-        try:
-            parse_rule(change.key.decode(), change.value or b"")
-        except BadEvent as error:
-            raise BadEvent(f"{where}: {error}") from None
-        changes.append(change)
-    return changes
+    except BadEvent as error:
+        return error
+    try:
+        parse_rule(change.key.decode(), change.value or b"")
+    except BadEvent as error:
+        return BadEvent(f"{where}: {error}")
+    return change
 
 
 def item_key(item_id: str) -> bytes:

@@ -24,6 +24,7 @@ from streams.log_reader import partition_counts
 from streams.model_command import model
 from streams.publish_commands import publish
 from streams.question_commands import dead_letters, item, similar, status
+from streams.rules_command import rules
 from streams.session import required_broker, with_broker
 from streams.settings import PREFIX, BadSetting, Settings
 from streams.terminal import Terminal, printable
@@ -76,7 +77,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-for command in (publish, similar, item, status, dead_letters, model):
+for command in (publish, rules, similar, item, status, dead_letters, model):
     main.add_command(command)
 
 

@@ -47,7 +47,7 @@ class Bodies:
         body = await self._received(request)
         if window:
             body = self._unpacked(body, window)
-        if values_max is not None and _values(body, values_max) > values_max:
+        if values_max is not None and values_about(body, values_max) > values_max:
             raise BadRequest(f"expected at most {values_max:,} values and escapes in a body")
         return body
 
@@ -97,6 +97,6 @@ class Bodies:
         return BadRequest(f"expected a body of at most {self.bytes_max:,} bytes", 413)
 
 
-def _values(body: bytes, least: int) -> int:
+def values_about(body: bytes, least: int) -> int:
     """About how many values and escapes there are; not counted where there cannot be `least`."""
     return 0 if len(body) <= least else sum(map(body.count, (b",", b"[", b"{", b"\\")))

@@ -30,6 +30,7 @@ from streams.faust_app import make_app
 from streams.fetch import ImageFetcher
 from streams.gateway import Gateway
 from streams.gateway_rules import RuleCalls
+from streams.gateway_trials import TrialCalls
 from streams.health import Health
 from streams.image_vectors import ImageVectors
 from streams.index import Index
@@ -120,6 +121,7 @@ class Parts:
             front.gateway = Gateway(settings, serve.answerer, serve.rules)
             front.gateway.register(front.web)
             RuleCalls(front.gateway).register(front.web)
+            TrialCalls(front.gateway).register(front.web)
         front.health.waiting = ""
 
         class Stages(mode.Service):
