@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from streams.http_answers import Overloaded
 
@@ -54,6 +54,25 @@ class Share:
         now_s = self.clock_s()
         self._credit_s = min(BURST_S, self._credit_s + self.share * (now_s - self._filled_s))
         self._filled_s = now_s
+
+
+class Pace:
+    """Work that goes on in slices, each paid from several shares."""
+
+    def __init__(self, *shares: Share) -> None:
+        self.shares = shares
+
+    async def turn(self) -> None:
+        """Let the loop turn, for as long as the shares ask for."""
+        await asyncio.sleep(max(share.wait_s() for share in self.shares))
+
+    @contextmanager
+    def spent(self) -> Iterator[None]:
+        """Spend the time that the block takes.  It must not await anything."""
+        with ExitStack() as stack:
+            for share in self.shares:
+                stack.enter_context(share.spent())
+            yield
 
 
 class Slots:

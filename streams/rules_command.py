@@ -24,7 +24,8 @@ from streams.connection import Connection
 from streams.moments import duration
 from streams.recorded_requests import Recorded, file_requests, recorded_requests
 from streams.rule_list import ListedRules, show_rules
-from streams.rule_trial_report import TrialReport, show_trial, source_of
+from streams.rule_trial_report import TrialReport, source_of
+from streams.rule_trial_table import show_trial
 from streams.session import with_broker
 from streams.settings import Settings
 from streams.terminal import Terminal
