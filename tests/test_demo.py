@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -29,6 +30,7 @@ from streams.commands import main
 from streams.connection import Connection
 from streams.demo import steps as steps_module
 from streams.demo import targets
+from streams.demo.alerts import AlertListener
 from streams.demo.capacity import SHIPPED_DIMENSION, bytes_of_item, items_max
 from streams.demo.catalog import drawn_items, file_links
 from streams.demo.display import SHOWN
@@ -46,7 +48,7 @@ from streams.demo.steps import LOW, SALE, LeftOut, Steps
 from streams.demo.studio import draw_catalog
 from streams.demo.targets import Hit
 from streams.demo.tour import run
-from streams.demo.tour_steps import ShownEvent, ShownItem, TourStep
+from streams.demo.tour_steps import ShownAlert, ShownEvent, ShownItem, TourStep
 from streams.demo.visitor import Answer, Seen, Visitor
 from streams.settings import PREFIX, Settings
 from streams.terminal import Terminal
@@ -279,9 +281,8 @@ class FakeShop(Visitor):
             "_rankScore": round(score * factor, 2),
         }
 
-    async def send_and_see(
-        self, topic: str, key: str, value: Any, ask: Callable[[], Any], shows: Callable[[Answer], bool]
-    ) -> Seen:
+    async def send_and_see(self, event: ShownEvent, ask: Callable[[], Any], shows: Callable[[Answer], bool]) -> Seen:
+        topic, key, value = event.topic, event.key, event.value
         if topic == topics.STOCK_LEVELS:
             self.records[key] = self.records[key] | {"stock": value["quantity"]}
         elif value is None:
@@ -292,7 +293,9 @@ class FakeShop(Visitor):
             self.records[key] = value
             self.scores.setdefault(key, 75.0)
         answer = await ask()
-        return Seen(answer, (2_000.0 if self.wrong == "late" else 20.0) if shows(answer) else None)
+        alert = ShownAlert(key, {"objectID": key, "alert": event.alert, "at": 1}, 5.0)
+        after_ms = (2_000.0 if self.wrong == "late" else 20.0) if shows(answer) else None
+        return Seen(answer, after_ms, alert if self.wrong != "no alert" else None)
 
 
 def tour(tmp_path: Path, scores: Sequence[float], wrong: str = "") -> list[TourStep | LeftOut]:
@@ -336,6 +339,8 @@ def test_all_steps_come_out_of_a_shop_that_does_as_told(tmp_path: Path) -> None:
     assert deleted.events[0].value is None
     assert place(new.before) is None
     assert place(new.after) is not None
+    alerts = [step.alert and step.alert.value["alert"] for step in (asked, sale, low, sold, deleted, new)]
+    assert alerts == [None, "on_sale", "low_stock", "out_of_stock", "gone", "new"]
     assert "on_sale:true ×1.15" in sale.reason
     assert "404" in deleted.reason
 
@@ -349,6 +354,7 @@ def test_all_steps_come_out_of_a_shop_that_does_as_told(tmp_path: Path) -> None:
         ("deleted", {4}, "answered with 404"),
         ("new", {5}, "is not"),
         ("late", {5}, "within 1000 ms"),
+        ("no alert", {1, 2, 3, 4, 5}, "on item-alerts, and it did not come"),
         ("silent", {0, 1, 2, 3, 4, 5}, "A request failed: not now"),
     ],
 )
@@ -385,13 +391,16 @@ def test_a_step_is_told_as_text() -> None:
     out = io.StringIO()
     narrator = Narrator(Terminal(out, io.StringIO()))
     event = ShownEvent("catalog-changes", gone, None)
-    narrator.step(5, TourStep("It goes", "Because.", (event,), None, (left, kept), (kept,), (("to see", 84.2),)))
+    alert = ShownAlert(gone, {"objectID": gone, "alert": "gone", "at": 7}, 12.4)
+    shown = (None, (left, kept), (kept,), (("to see", 84.2),), alert)
+    narrator.step(5, TourStep("It goes", "Because.", (event,), *shown))
     narrator.left_out(6, LeftOut("No step", "Too few."))
     narrator.verdict(5, 1, 1)
     lines = out.getvalue().splitlines()
 
     assert all(line.isprintable() and len(line) <= 120 for line in lines)
     assert any("catalog-changes ← b  null  (a tombstone)" in line for line in lines)
+    assert '   item-alerts → b  after 12 ms  {"alert": "gone", …}' in lines
     rows = [line.split() for line in lines if "✕ gone" in line or "▲ 1" in line]
     assert [["1", "✕", "gone", "b", "Gone"], ["1", "2", "▲", "1", "a"]] == [row[:5] for row in rows]
     assert any("low 3" in line and "…" in line for line in lines)
@@ -561,12 +570,42 @@ def test_a_folder_of_pictures(
     shown, _ = capfd.readouterr()
 
     assert code == 0, shown
+    told = re.findall(r'^   item-alerts → .* after [\d.]+ m?s  {"alert": "(\w+)", …}', shown, re.MULTILINE)
+    assert told[-3:] == ["out_of_stock", "gone", "new"]
     assert "29 of 30 items can be recommended" in shown
     assert "broken one.jpg: expected a JPEG" in shown
     assert (tmp_path / "demo.html").read_text().count('class="step"') + shown.count("not shown") == 6
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == sorted(
         ["broken one.jpg", *(f"{item.record['title']}.jpg" for item in drawn_items(30, SEED))]
     )
+
+
+async def test_alerts_are_heard_from_the_listening_on(broker: TestBroker, topic_prefix: str) -> None:
+    """Of an item only the alert of that name and of that time counts; what was there before and what is none do not."""
+    topic = f"{topic_prefix}{topics.ITEM_ALERTS}"
+    await broker.create_topics({topic: 2})
+    connection = Connection(broker.bootstrap)
+    producer = await connection.started(connection.producer, "test")
+
+    async def send(value: Any) -> None:
+        await producer.send_and_wait(topic, None if value is None else orjson.dumps(value), key=b"a")
+
+    try:
+        await send({"objectID": "a", "alert": "gone", "at": 1})
+        async with AlertListener(connection, Settings(topic_prefix=topic_prefix)) as alerts:
+            await producer.send_and_wait(topic, b"{no json", key=b"a")
+            for value in (None, ["gone"], {"objectID": "b", "alert": "gone"}, {"objectID": "a", "alert": "new"}):
+                await send(value)
+            heard = await alerts.alert("a", "new", 0.0, 30)
+            assert await alerts.alert("a", "gone", 0.0, 0.01) is None
+            await send({"objectID": "a", "alert": "gone", "at": 2})
+            gone = await alerts.alert("a", "gone", 0.0, 30)
+            assert heard is not None
+            assert gone is not None
+            assert gone.value["at"] == 2
+            assert await alerts.alert("a", "new", gone.read_s + 1, 0.01) is None
+    finally:
+        await producer.stop()
 
 
 @pytest.mark.needs_kafka

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from models.image import decode, encode_jpeg, encode_png
 from streams.demo.page import PICTURE_SIDE_MAX, moves, tour_page
-from streams.demo.tour_steps import ShownEvent, ShownItem, TourStep, TourTotals
+from streams.demo.tour_steps import ShownAlert, ShownEvent, ShownItem, TourStep, TourTotals
 
 HOSTILE = "<script>alert('1')</script>\"><img src=x onerror=alert(1)> & ' ` ]]> \u202e\x00"
 TOTALS = TourTotals(items=300, embeds_per_s=212.4, freshness_ms=84.2, answer_ms=2.31, notes=(("broker", "embedded"),))
@@ -90,12 +91,15 @@ def test_a_step_shows_event_answers_times_and_reason() -> None:
         (item("a"), item("b", in_focus=True)),
         (item("b", in_focus=True, rank_score=92.0, on_sale=True, list_price=30.0, reason="on sale"), item("a")),
         (("to the answer", 84.2), ("in all", 1234.0)),
+        ShownAlert("b", {"objectID": "b", "alert": "on_sale", "at": 7}, 9.87),
     )
     html = tour_page([step], TOTALS)
     shown = Page(html)
 
     assert ["Like this", "Before", "After"] == shown.text("label")
-    assert ["catalog-changes"] == shown.text("topic")
+    assert ["catalog-changes", "item-alerts"] == shown.text("topic")
+    assert ["9.9 ms"] == shown.text("after")
+    assert "<mark>&quot;alert&quot;: &quot;on_sale&quot;</mark>" in html
     assert "<mark>&quot;price&quot;: 9.5</mark>" in html
     assert "&quot;tags&quot;: [&quot;x&quot;, &quot;y&quot;]" in html
     assert "<b>84 ms</b> to the answer" in html
@@ -210,6 +214,7 @@ def test_texts_of_others_are_only_texts(text: str) -> None:
         shown = ShownItem(word, word, None, 1.0, stock=1, score=1.0, rank_score=2.0, in_focus=True, reason=word)
         event = ShownEvent(word, word, {word: word, "list": [word, {word: word}]}, (word,))
         step = TourStep(word, word, (event, ShownEvent(word, word, word)), shown, (shown,), (shown,), ((word, 1.0),))
+        step = replace(step, alert=ShownAlert(word, {word: word, "alert": word}, 1.0))
         return tour_page([step], TourTotals(1, notes=((word, word),)))
 
     names = [
@@ -249,6 +254,7 @@ def test_every_class_has_its_style() -> None:
                 item("b"),
             ),
             (("t", 1.0),),
+            ShownAlert("k", {"alert": "gone"}, 1.0),
             passed=False,
         ),
         TourStep("Step", "why", after=()),

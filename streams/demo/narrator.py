@@ -6,8 +6,9 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
@@ -17,9 +18,10 @@ from rich.text import Text
 
 from streams.demo.page import moves
 from streams.demo.steps import LeftOut
-from streams.demo.tour_steps import ShownEvent, ShownItem, TourStep
+from streams.demo.tour_steps import ShownAlert, ShownEvent, ShownItem, TourStep
 from streams.moments import duration
 from streams.terminal import Terminal, printable
+from streams.topics import ITEM_ALERTS
 
 WIDTH_MAX = 120
 PLAIN_WIDTH = 110
@@ -60,8 +62,7 @@ class Narrator:
     def step(self, number: int, step: TourStep) -> None:
         """A step with its events, its tables and what is to be said of it."""
         self.heading(f"{number}  {step.title}")
-        for event in step.events:
-            line = _event(event)
+        for line in [*map(_event, step.events), *([_alert(step.alert)] if step.alert else [])]:
             line.truncate(self._console.width - INDENT, overflow="ellipsis")
             self._indented(line)
         self._indented(_table(step, self._console.width - INDENT))
@@ -120,16 +121,24 @@ class Narrator:
 
 def _event(event: ShownEvent) -> Text:
     """An event on one line; of a record what changed."""
-    value = event.value
-    if event.changed and isinstance(value, dict):
-        part = {name: value[name] for name in event.changed}
-        rest = len(value) > len(part)
-        text = json.dumps(part, ensure_ascii=False)
-        text = text[:-1] + ", …}" if rest else text
-    else:
-        text = json.dumps(value, ensure_ascii=False)
     told = Text.assemble((event.topic, "magenta"), (" ← ", "dim"), (printable(event.key), "bold"), "  ")
-    return told.append(printable(text)).append("  (a tombstone)" if value is None else "")
+    told.append(_value(event.value, event.changed))
+    return told.append("  (a tombstone)" if event.value is None else "")
+
+
+def _alert(alert: ShownAlert) -> Text:
+    """An alert on one line: read, where an event is written."""
+    told = Text.assemble((ITEM_ALERTS, "magenta"), (" → ", "dim"), (printable(alert.key), "bold"), "  ")
+    return told.append(f"after {_time(alert.after_ms)}  ", style="bold").append(_value(alert.value, ("alert",)))
+
+
+def _value(value: Any, wanted: Collection[str]) -> str:
+    """A message's value as JSON; of an object only the attributes that are wanted, if any are."""
+    if not (wanted and isinstance(value, Mapping)):
+        return printable(json.dumps(value, ensure_ascii=False))
+    part = {name: value[name] for name in wanted}
+    text = json.dumps(part, ensure_ascii=False)
+    return printable(text[:-1] + ", …}" if len(value) > len(part) else text)
 
 
 def _table(step: TourStep, width: int) -> Table:

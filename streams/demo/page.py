@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from models.errors import BadEvent
 from models.image import thumbnail
-from streams.demo.tour_steps import ShownEvent, ShownItem, TourStep, TourTotals
+from streams.demo.tour_steps import ShownAlert, ShownEvent, ShownItem, TourStep, TourTotals
+from streams.topics import ITEM_ALERTS
 
 PICTURE_SIDE_MAX = 200
 """Pixels of a picture's longer side: enough for the largest card on a screen of double density."""
@@ -43,7 +44,7 @@ def tour_page(steps: Sequence[TourStep], totals: TourTotals) -> str:
 <p class="brand">Kindred</p>
 <h1>What looks alike, while the catalog changes</h1>
 <p class="lead">Each step sends one event to a Kafka topic and asks again. What you see are the answers before and after
-it, as they came back on the reply topic.</p>
+it, as they came back on the reply topic, and the alert that the event set off.</p>
 {_totals(totals)}
 {_contents(steps)}
 </header>
@@ -98,7 +99,7 @@ def _step(number: int, step: TourStep) -> str:
 <p class="reason">{escape(step.reason)}</p>
 {failed}{_timings(step.timings)}
 </div><div>
-{"".join(_event(event) for event in step.events)}
+{"".join(_event(event) for event in step.events)}{_alert(step.alert)}
 </div></div>
 <div class="shown">
 {_rows(step)}
@@ -119,19 +120,31 @@ def _event(event: ShownEvent) -> str:
     return (
         f'<figure class="event"><figcaption><span class="topic">{escape(event.topic)}</span> '
         f'<span class="key">{escape(event.key)}</span>{tombstone}</figcaption>'
-        f'<pre tabindex="0">{_json(event)}</pre></figure>'
+        f'<pre tabindex="0">{_json(event.value, event.changed)}</pre></figure>'
     )
 
 
-def _json(event: ShownEvent) -> str:
-    """Return the event's value as escaped JSON, an attribute a line, the changed ones marked."""
-    value = _cut(event.value)
+def _alert(alert: ShownAlert | None) -> str:
+    """Return what `item-alerts` said: an event that is read, with how soon after its cause."""
+    if alert is None:
+        return ""
+    return (
+        f'<figure class="event alert"><figcaption><span class="topic">{ITEM_ALERTS}</span> '
+        f'<span class="key read">{escape(alert.key)}</span> '
+        f'<span class="after">{escape(_time(alert.after_ms))}</span></figcaption>'
+        f'<pre tabindex="0">{_json(dict(alert.value), ("alert",))}</pre></figure>'
+    )
+
+
+def _json(value: Any, marked: Collection[str]) -> str:
+    """Return a message's value as escaped JSON, an attribute a line, some of them marked."""
+    value = _cut(value)
     if not isinstance(value, dict):
         return escape(_text(value))
     lines = []
     for key, each in value.items():
         line = escape(f"{_text(key)}: {_text(each)}")
-        lines.append(f"  <mark>{line}</mark>" if key in event.changed else f"  {line}")
+        lines.append(f"  <mark>{line}</mark>" if key in marked else f"  {line}")
     return "{\n" + ",\n".join(lines) + "\n}"
 
 

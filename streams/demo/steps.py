@@ -18,7 +18,7 @@ from streams.demo.display import SHOWN, Display, boosts_of, ranked, title_of, wo
 from streams.demo.showcase import Record, Showcase
 from streams.demo.tour_steps import ShownEvent, TourStep
 from streams.demo.visitor import Answer, Seen, Visitor
-from streams.topics import CATALOG_CHANGES, SIMILAR_REQUESTS, STOCK_LEVELS
+from streams.topics import CATALOG_CHANGES, ITEM_ALERTS, SIMILAR_REQUESTS, STOCK_LEVELS
 
 FETCHED = 30
 TIMED = 20
@@ -101,7 +101,7 @@ class Steps:
         record = self.showcase.records[target.item_id]
         usual = max(float(record["price"]), float(record.get("list_price") or 0))
         record = record | {"price": round(usual * PRICE_CUT, 2), "list_price": usual}
-        event = ShownEvent(CATALOG_CHANGES, target.item_id, record, ("price",))
+        event = ShownEvent(CATALOG_CHANGES, target.item_id, record, ("price",), "on_sale")
         seen = await self._send_and_see(event, lambda answer: _flag(answer, target.item_id, "on_sale"))
         self.showcase.records[target.item_id] = record
         title = f"“{self._display.title(target.item_id)}” goes on sale"
@@ -119,7 +119,7 @@ class Steps:
                 "An item runs low",
                 f"Of these {len(hits)} hits none is so near to the next that ×{LOW:g} would put it behind.",
             )
-        event = ShownEvent(STOCK_LEVELS, target.item_id, {"quantity": LOW_QUANTITY}, ("quantity",))
+        event = ShownEvent(STOCK_LEVELS, target.item_id, {"quantity": LOW_QUANTITY}, ("quantity",), "low_stock")
         seen = await self._send_and_see(event, lambda answer: _flag(answer, target.item_id, "low_stock"))
         title = f"“{self._display.title(target.item_id)}” runs low"
         return self._moved(title, event, target, before, seen, "down")
@@ -133,7 +133,7 @@ class Steps:
         item_id = next((each for each in reversed(self._touched) if each in shown), shown[-1] if shown else None)
         if item_id is None:
             return LeftOut(title, "There is nothing left to sell.")
-        event = ShownEvent(STOCK_LEVELS, item_id, {"quantity": 0}, ("quantity",))
+        event = ShownEvent(STOCK_LEVELS, item_id, {"quantity": 0}, ("quantity",), "out_of_stock")
         seen = await self._send_and_see(event, lambda answer: answer.place(item_id) is None)
         hidden = await self._ask(out_of_stock=True)
         wrong = self._gone_wrong(seen, item_id)
@@ -145,7 +145,7 @@ class Steps:
             told += f' It is still in the catalog: with "outOfStock": true it stands on place {place + 1}.'
         self._touched.append(item_id)
         title = f"“{self._display.title(item_id)}” sells out"
-        return self._vanished(title, event, item_id, before, seen, told, wrong)
+        return self._outcome(title, event, before, seen, told, wrong)
 
     async def is_deleted(self) -> TourStep | LeftOut:
         """A hit is deleted from the catalog: it is gone from answers, and unknown."""
@@ -154,7 +154,7 @@ class Steps:
         item_id = next((each for each in shown if each not in (*self._touched, self.new_source)), None)
         if item_id is None:
             return LeftOut("An item is deleted", "There is no hit left that could be spared.")
-        event = ShownEvent(CATALOG_CHANGES, item_id, None)
+        event = ShownEvent(CATALOG_CHANGES, item_id, None, alert="gone")
         seen = await self._send_and_see(event, lambda answer: answer.place(item_id) is None)
         wrong = self._gone_wrong(seen, item_id)
         told = "A null on catalog-changes deletes."
@@ -169,7 +169,7 @@ class Steps:
             else:
                 wrong.append(f"expected a request for it to be answered with 404, got {error.status}: {error}")
         title = f"“{self._display.title(item_id)}” is deleted"
-        step = self._vanished(title, event, item_id, before, seen, told, wrong)
+        step = self._outcome(title, event, before, seen, told, wrong)
         del self.showcase.records[item_id]
         return step
 
@@ -180,7 +180,7 @@ class Steps:
             return LeftOut("A new item comes in", "There is no picture left that could be new.")
         item_id, title = str(record["objectID"]), f"“{title_of(record)}” comes in"
         before = await self._ask(source=self.new_source)
-        event = ShownEvent(CATALOG_CHANGES, item_id, record, ("image",))
+        event = ShownEvent(CATALOG_CHANGES, item_id, record, ("image",), "new")
         seen = await self._send_and_see(event, lambda answer: answer.place(item_id) is not None, self.new_source)
         self.new_ms = seen.after_ms
         self.showcase.records[item_id] = record
@@ -194,16 +194,8 @@ class Steps:
             "Its picture was fetched, decoded and embedded, its vector put into its shard, and the next answer has it"
         )
         told += f" on place {place + 1}." if place is not None else "."
-        return TourStep(
-            title,
-            _with(told, wrong),
-            (event,),
-            self._display.source(self.new_source),
-            self._display.rows(before),
-            self._display.rows(seen.answer, item_id, "new" if place is not None else ""),
-            self._timings(seen),
-            not wrong,
-        )
+        word = "new" if place is not None else ""
+        return self._outcome(title, event, before, seen, told, wrong, word, self.new_source)
 
     # What they have in common.
 
@@ -213,9 +205,7 @@ class Steps:
     async def _send_and_see(
         self, event: ShownEvent, shows: Callable[[Answer], bool], source: str | None = None
     ) -> Seen:
-        return await self.visitor.send_and_see(
-            event.topic, event.key, event.value, lambda: self._ask(source=source), shows
-        )
+        return await self.visitor.send_and_see(event, lambda: self._ask(source=source), shows)
 
     def _moved(
         self, title: str, event: ShownEvent, target: targets.Target, before: Answer, seen: Seen, direction: str
@@ -242,37 +232,37 @@ class Steps:
                 wrong.append(f"expected a rank score of {new['_score'] * factor:.2f}, got {new['_rankScore']:.2f}")
             if (place < target.place) != (direction == "up") or place == target.place:
                 wrong.append(f"expected it to move {direction}, from place {target.place + 1} it came to {place + 1}")
-        return TourStep(
-            title,
-            _with(told, wrong),
-            (event,),
-            self._display.source(self.source),
-            self._display.rows(before, item_id),
-            self._display.rows(seen.answer, item_id, short),
-            self._timings(seen),
-            not wrong,
-        )
+        return self._outcome(title, event, before, seen, told, wrong, short)
 
-    def _vanished(
-        self, title: str, event: ShownEvent, item_id: str, before: Answer, seen: Seen, told: str, wrong: Sequence[str]
+    def _outcome(
+        self,
+        title: str,
+        event: ShownEvent,
+        before: Answer,
+        seen: Seen,
+        told: str,
+        wrong: Sequence[str],
+        word: str = "",
+        source: str | None = None,
     ) -> TourStep:
+        """An event's step: with the answers around it, its alert, and what came out otherwise than it should."""
+        wrong = list(wrong)
+        if seen.alert is None:
+            wrong.append(f'expected the alert "{event.alert}" on {ITEM_ALERTS}, and it did not come')
         return TourStep(
             title,
             _with(told, wrong),
             (event,),
-            self._display.source(self.source),
-            self._display.rows(before, item_id),
-            self._display.rows(seen.answer, item_id),
-            self._timings(seen),
+            self._display.source(source or self.source),
+            self._display.rows(before, event.key),
+            self._display.rows(seen.answer, event.key, word),
+            () if seen.after_ms is None else (("from event to answer", seen.after_ms),),
+            seen.alert,
             not wrong,
         )
 
     def _gone_wrong(self, seen: Seen, item_id: str) -> list[str]:
         return [] if seen.answer.place(item_id) is None else ["expected it to vanish, and it is still recommended"]
-
-    @staticmethod
-    def _timings(seen: Seen) -> tuple[tuple[str, float], ...]:
-        return () if seen.after_ms is None else (("from event to answer", seen.after_ms),)
 
     def _newcomer(self) -> Record | None:
         if self.showcase.numbers:

@@ -25,6 +25,7 @@ from streams.client import RequestFailed, SimilarClient
 from streams.connection import Connection
 from streams.demo import showcase as showcases
 from streams.demo import targets
+from streams.demo.alerts import AlertListener
 from streams.demo.capacity import items_max
 from streams.demo.display import SHOWN, ranked
 from streams.demo.feed import Fed, feed, ready, settled
@@ -166,8 +167,11 @@ class _Demo:
         fed = await self._feed(connection)
         producer = await connection.started(connection.producer, "demo")
         try:
-            async with SimilarClient(connection, self.settings) as client:
-                steps = await self._chosen(Visitor(self.settings, client, producer), fed)
+            async with (
+                SimilarClient(connection, self.settings) as client,
+                AlertListener(connection, self.settings) as alerts,
+            ):
+                steps = await self._chosen(Visitor(self.settings, client, producer, alerts), fed)
                 for number, step in enumerate(steps.all, start=1):
                     self._note(number, await steps.take(step))
         finally:

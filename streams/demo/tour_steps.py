@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,21 +34,32 @@ class ShownItem:
 class ShownEvent:
     """An event as it was sent: its topic, key, and value (what JSON can say; None is a tombstone).
 
-    `changed` names the attributes of the value that matter to the step: they are marked.
+    `changed` names the attributes of the value that matter to the step: they are marked.  `alert` names the alert
+    that it is to bring.
     """
 
     topic: str
     key: str
     value: Any
     changed: tuple[str, ...] = ()
+    alert: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownAlert:
+    """An alert as it was read: its key, value, and the milliseconds since its event was sent."""
+
+    key: str
+    value: Mapping[str, Any]
+    after_ms: float
 
 
 @dataclass(frozen=True, slots=True)
 class TourStep:
     """A step: what was sent, the answer before and after it, how long things took, and why it came out so.
 
-    Without `before` there is one row; `timings` are (what, milliseconds).  `passed` says whether it came out as it
-    should.
+    Without `before` there is one row; `timings` are (what, milliseconds).  `alert` is what `item-alerts` said.
+    `passed` says whether it came out as it should.
     """
 
     title: str
@@ -57,6 +69,7 @@ class TourStep:
     before: tuple[ShownItem, ...] | None = None
     after: tuple[ShownItem, ...] = ()
     timings: tuple[tuple[str, float], ...] = ()
+    alert: ShownAlert | None = None
     passed: bool = True
 
 

@@ -12,11 +12,15 @@ from aiokafka import AIOKafkaProducer
 
 from models.stock import DERIVED
 from streams.client import SimilarClient
+from streams.demo.alerts import AlertListener
+from streams.demo.tour_steps import ShownAlert, ShownEvent
 from streams.settings import Settings
 
 ANSWER_S_MAX = 10.0
 SEEN_S_MAX = 15.0
 """After so long an event counts as not come out."""
+ALERT_S_MAX = 5.0
+"""So long an alert is waited for after the answer that its event shows in; it is sent before."""
 
 Hit = dict[str, Any]
 
@@ -46,15 +50,20 @@ class Seen(NamedTuple):
     answer: Answer
     after_ms: float | None
     """From before the event was sent to having the answer; None: it does not show."""
+    alert: ShownAlert | None
+    """What `item-alerts` says of it; None: nothing."""
 
 
 class Visitor:
-    """Writes to topics by a producer, asks by a client."""
+    """Writes to topics by a producer, asks by a client, and listens for alerts."""
 
-    def __init__(self, settings: Settings, client: SimilarClient, producer: AIOKafkaProducer) -> None:
+    def __init__(
+        self, settings: Settings, client: SimilarClient, producer: AIOKafkaProducer, alerts: AlertListener
+    ) -> None:
         self._settings = settings
         self._client = client
         self._producer = producer
+        self._alerts = alerts
 
     def request(self, item_id: str, count: int, *, out_of_stock: bool = False) -> dict[str, Any]:
         """The request as it is sent: records whole, and the derived attributes as they are now."""
@@ -82,15 +91,19 @@ class Visitor:
         await self._producer.send_and_wait(self._settings.topic_prefix + topic, body, key=key.encode())
 
     async def send_and_see(
-        self, topic: str, key: str, value: Any, ask: Callable[[], Awaitable[Answer]], shows: Callable[[Answer], bool]
+        self, event: ShownEvent, ask: Callable[[], Awaitable[Answer]], shows: Callable[[Answer], bool]
     ) -> Seen:
-        """Write an event and ask again and again until it shows, or does not for too long."""
-        started = time.perf_counter()
-        await self.send(topic, key, value)
+        """Write an event, ask again and again until it shows, or does not for too long, and wait for its alert."""
+        started_s = time.perf_counter()
+        await self.send(event.topic, event.key, event.value)
         while True:
             answer = await ask()
-            took_s = time.perf_counter() - started
+            after_s = time.perf_counter() - started_s
             if shows(answer):
-                return Seen(answer, took_s * 1000)
-            if took_s > SEEN_S_MAX:
-                return Seen(answer, None)
+                return Seen(answer, after_s * 1000, await self._alert(event, started_s))
+            if after_s > SEEN_S_MAX:
+                return Seen(answer, None, await self._alert(event, started_s))
+
+    async def _alert(self, event: ShownEvent, since_s: float) -> ShownAlert | None:
+        alert = await self._alerts.alert(event.key, event.alert, since_s, ALERT_S_MAX)
+        return None if alert is None else ShownAlert(event.key, alert.value, (alert.read_s - since_s) * 1000)
