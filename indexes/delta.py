@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.half import floats_of
+from indexes.placed_rows import PlacedRows
 from models.vectors import centre, unit
 
 BLOCK = 16
@@ -31,10 +32,8 @@ def centred_rows(raw: NDArray[np.float16], mean: NDArray[np.float32] | None) -> 
     return unit(vectors) if mean is None else centre(vectors, mean)
 
 
-class Delta:
-    """Rows by position.  `owner` int32 ordinal, `image` int16 index in the record's images, `shown` float32 1 or 0,
-    `row` int32 row id or -1 where the position is free, `serial` int64 which append the vector came by.
-    """
+class Delta(PlacedRows):
+    """Rows by position, and `serial` int64: which append the vector came by.  A position without a row is free."""
 
     def __init__(self, dimension: int) -> None:
         self.size = 0
@@ -102,18 +101,9 @@ class Delta:
         self.live += len(raw)
         return np.arange(start, stop, dtype=np.int32)
 
-    def show(self, position: int, owner: int, image: int) -> None:
-        """Say whose row it is and which of its images; -1 hides it."""
-        self.owner[position] = owner
-        self.image[position] = image
-        self.shown[position] = image >= 0
-
     def drop(self, position: int) -> None:
         """Free the position."""
-        self.row[position] = -1
-        self.image[position] = -1
-        self.shown[position] = 0.0
-        self.live -= 1
+        super().drop(position)
         self._free.append(position)
 
     def drop_many(self, positions: NDArray[np.intp] | Positions) -> None:
@@ -135,11 +125,6 @@ class Delta:
         self.raw_rows[: self.size] = raw
         self.serial[: self.size] = np.arange(1, self.size + 1)
         self._serial = self.size
-
-    def claim(self, position: int, row: int) -> None:
-        """Bring a position to life: `row` is in it."""
-        self.row[position] = row
-        self.live += 1
 
     def reopened(self) -> None:
         """All positions that live have been claimed."""

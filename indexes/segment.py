@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from indexes.atomic_file import checksum, publish, sync, write_whole
 from indexes.delta import centred_rows
+from indexes.placed_rows import PlacedRows
 from indexes.shard_settings import ShardSettings
 from models.errors import CorruptIndex
 
@@ -113,8 +114,8 @@ def remove_segment(folder: Path, name: str) -> None:
         (folder / name).with_suffix(suffix).unlink(missing_ok=True)
 
 
-class Segment:
-    """An open segment.  Arrays by position as in `indexes.rows.Part`; at first all of its rows are dead."""
+class Segment(PlacedRows):
+    """An open segment; at first all of its rows are dead.  One that is dropped is so for good: a tombstone."""
 
     def __init__(self, name: str, sidecar: Sidecar, trees: AnnoyIndex, vectors: NDArray[np.float16], search_k: int):
         self.name = name
@@ -174,24 +175,6 @@ class Segment:
         if self._mean is None or self._built_mean is None:
             return 0.0 if self._mean is self._built_mean else 1.0
         return float(np.linalg.norm(self._mean - self._built_mean))
-
-    def claim(self, position: int, row: int) -> None:
-        """Bring a dead position to life: `row` is in it."""
-        self.row[position] = row
-        self.live += 1
-
-    def show(self, position: int, owner: int, image: int) -> None:
-        """Say whose row it is and which of its images; -1 hides it."""
-        self.owner[position] = owner
-        self.image[position] = image
-        self.shown[position] = image >= 0
-
-    def drop(self, position: int) -> None:
-        """A tombstone: the row at this position is dead for good."""
-        self.row[position] = -1
-        self.image[position] = -1
-        self.shown[position] = 0.0
-        self.live -= 1
 
     def use_mean(self, mean: NDArray[np.float32] | None) -> None:
         """Score by this mean from now on."""

@@ -37,6 +37,14 @@ from tests.shard_oracle import (
 from tests.waiting import wait_until_sync
 
 
+def build(pair: Pair) -> None:
+    """Have a segment built, not taken over yet."""
+    pair.shard.tend(pair.now_ms)
+    job = pair.shard._upkeep.job
+    assert job is not None
+    wait_until_sync(job.finished, 60, "the job")
+
+
 def seal(pair: Pair) -> None:
     """Let the shard do all that its policy asks for, and wait for it."""
     while pair.shard.seal_due or pair.shard.sealing:
@@ -615,10 +623,7 @@ def test_a_failing_sealing_process_says_why(tmp_path: Path, caplog: pytest.LogCa
     """What the process printed last is in the log."""
     pair = Pair(tmp_path)
     pair.add_items(0, 60)
-    pair.shard.tend(pair.now_ms)
-    job = pair.shard._upkeep.job
-    assert job is not None
-    wait_until_sync(job.finished, 60, "the job")
+    build(pair)
     assert pair.shard.tend(pair.now_ms)
     for path in pair.folder.glob("segment-*.f16"):
         path.write_bytes(b"123")
@@ -648,10 +653,7 @@ def test_closing_drops_a_segment_that_nobody_took_over(tmp_path: Path) -> None:
     """A segment that was built but not taken over goes, too."""
     pair = Pair(tmp_path)
     pair.add_items(0, 80)
-    pair.shard.tend(pair.now_ms)
-    job = pair.shard._upkeep.job
-    assert job is not None
-    wait_until_sync(job.finished, 60, "the job")
+    build(pair)
     pair.shard.close()
 
     assert not list(pair.folder.glob("segment-*"))
@@ -731,10 +733,7 @@ def test_a_checkpoint_spares_a_segment_that_waits(tmp_path: Path) -> None:
     """A segment that is built but not yet taken over is not rubbish to a checkpoint written just then."""
     pair = Pair(tmp_path)
     pair.add_items(0, 80)
-    pair.shard.tend(pair.now_ms)
-    job = pair.shard._upkeep.job
-    assert job is not None
-    wait_until_sync(job.finished, 60, "the job")
+    build(pair)
     pair.shard.checkpoint()
     assert pair.shard.tend(pair.now_ms)
     pair.shard.checkpoint()
