@@ -11,15 +11,17 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from hypothesis import settings as hypothesis_settings
 
 from streams.kafka_broker import KafkaBroker
 from streams.kafka_jars import why_not
 from tests import brokers
+from tests.installation import Installation, Shop
 
 ROOT = Path(__file__).parents[1]
 CHOICE = brokers.choose()
@@ -95,3 +97,11 @@ def shared_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"there is no folder {folder} of shared data and models; KINDRED_SHARED names one")
     return folder
+
+
+@pytest_asyncio.fixture
+async def shop(installation: Installation) -> AsyncIterator[Shop]:
+    """The outside of the `installation` that a file's tests share, once its first worker is ready."""
+    await installation.workers[0].ready()
+    async with installation.shop() as shop:
+        yield shop

@@ -17,7 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from streams import topics
 from streams.client import SimilarClient
 from streams.connection import Connection
 from streams.settings import PREFIX, Settings
+from tests.brokers import TestBroker
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -165,6 +166,26 @@ class Installation:
                 yield Shop(connection, settings, producer, client)
         finally:
             await producer.stop()
+
+
+@contextlib.contextmanager
+def installed(
+    broker: TestBroker, folder: Path, partitions: Mapping[str, int] | None = None, /, **settings: str
+) -> Iterator[Installation]:
+    """An installation with one worker, for all tests of a file; `folder` names it.
+
+    `partitions`: of topics that somebody else made before, with the broker's own settings.
+    """
+    made = Installation(broker.bootstrap, f"{folder.name}-{folder.stat().st_ino}-", folder, **settings)
+    counts = {made.prefix + name: count for name, count in (partitions or {}).items()}
+    if broker.embedded is not None:  # a worker does not make topics on it
+        counts = {each.name: each.partitions for each in topics.topic_table(made.settings())} | counts
+    asyncio.run(broker.create_topics(counts))
+    made.worker()
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 class Shop:

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from streams.demo.catalog import drawn_items
+from tests.conftest import shared_path
 
 CATEGORIES = 5
 """So few that each has enough members to be found."""
@@ -24,6 +25,12 @@ def write_pictures(folder: Path, shared: Path | None, count: int) -> dict[str, s
         (folder / link).write_bytes(item.picture)
         links[link] = item.record["category"]
     return links
+
+
+def pictures_at_hand(folder: Path, count: int) -> dict[str, str]:
+    """`write_pictures` of the clothing pack where the shared folder has it."""
+    shared = shared_path() / "data"
+    return write_pictures(folder, shared if shared.is_dir() else None, count)
 
 
 def _clothing(folder: Path, pack: Path, count: int) -> dict[str, str]:

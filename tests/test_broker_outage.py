@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from streams.kafka_broker import KafkaBroker
-from tests.conftest import shared_path
 from tests.feed import Feed, names, send
 from tests.installation import Installation, WorkerProcess, free_port
-from tests.pictures import write_pictures
+from tests.pictures import pictures_at_hand
 from tests.waiting import wait_until, wait_until_sync
 
 OUTAGE_S = 12.0
@@ -28,8 +27,7 @@ async def test_a_broker_that_is_away_is_waited_for(own_kafka: Callable[..., Kafk
     """A worker starts when the broker does, survives 12 s without it, says that it is not ready, and loses nothing."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    shared = shared_path() / "data"
-    feed = Feed(list(write_pictures(pictures, shared if shared.is_dir() else None, 20)))
+    feed = Feed(list(pictures_at_hand(pictures, 20)))
     items = names(40)
     broker = own_kafka()
     installation = Installation(broker.bootstrap, "outage-", tmp_path, image_root=str(pictures))

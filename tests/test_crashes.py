@@ -17,10 +17,9 @@ from models.image import encode_jpeg
 from streams import topics
 from streams.client import NoReply
 from tests.brokers import TestBroker
-from tests.conftest import shared_path
 from tests.feed import Feed, names, send
 from tests.installation import Installation, Shop, WorkerProcess
-from tests.pictures import write_pictures
+from tests.pictures import pictures_at_hand
 from tests.test_embedder import graph, model
 from tests.waiting import wait_until
 
@@ -34,8 +33,7 @@ SHORT_SESSION = {"session_timeout_s": "3", "heartbeat_s": "0.7"}
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A folder of pictures and their links."""
     folder = tmp_path_factory.mktemp("pictures")
-    shared = shared_path() / "data"
-    return folder, list(write_pictures(folder, shared if shared.is_dir() else None, PICTURES))
+    return folder, list(pictures_at_hand(folder, PICTURES))
 
 
 @pytest.fixture

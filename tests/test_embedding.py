@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +14,7 @@ from aiohttp import web
 from models.truth_messages import ImageEmbedding, read_item_embedding
 from streams import topics
 from tests.brokers import TestBroker
-from tests.installation import Installation, Shop
+from tests.installation import Installation, Shop, installed
 from tests.pictures import write_pictures
 from tests.waiting import wait_until
 
@@ -50,26 +49,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installation(broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A worker that may fetch from loopback and does not wait long for another attempt."""
     folder = tmp_path_factory.mktemp("embedding")
-    made = Installation(
-        broker.bootstrap,
-        f"embedding-{folder.stat().st_ino}-",
-        folder,
-        image_hosts="127.0.0.1",
-        image_retry_s="0.2",
-        image_attempts_max="4",
-    )
-    counts = {each.name: each.partitions for each in topics.topic_table(made.settings())}
-    asyncio.run(broker.create_topics(counts))
-    made.worker()
-    yield made
-    made.close()
-
-
-@pytest_asyncio.fixture
-async def shop(installation: Installation) -> AsyncIterator[Shop]:
-    await installation.workers[0].ready()
-    async with installation.shop() as shop:
-        yield shop
+    retry = {"image_retry_s": "0.2", "image_attempts_max": "4"}
+    with installed(broker, folder, image_hosts="127.0.0.1", **retry) as made:
+        yield made
 
 
 @pytest_asyncio.fixture

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from streams import topics
 from tests.brokers import TestBroker
-from tests.conftest import shared_path
-from tests.installation import Installation, Shop
-from tests.pictures import write_pictures
+from tests.installation import Installation, Shop, installed
+from tests.pictures import pictures_at_hand
 from tests.waiting import wait_until
 
 ITEMS = 60
@@ -23,8 +21,7 @@ ITEMS = 60
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """A folder of pictures, and category by link."""
     folder = tmp_path_factory.mktemp("pictures")
-    shared = shared_path() / "data"
-    return folder, write_pictures(folder, shared if shared.is_dir() else None, ITEMS)
+    return folder, pictures_at_hand(folder, ITEMS)
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +29,8 @@ def installation(
     broker: TestBroker, tmp_path_factory: pytest.TempPathFactory, pictures: tuple[Path, dict[str, str]]
 ) -> Iterator[Installation]:
     """An installation with one worker that all tests of this file share."""
-    made = Installation(
-        broker.bootstrap, f"flow-{id(pictures)}-", tmp_path_factory.mktemp("flow"), image_root=str(pictures[0])
-    )
-    if broker.embedded:
-        broker.embedded.create_topics({each.name: each.partitions for each in topics.topic_table(made.settings())})
-    made.worker()
-    yield made
-    made.close()
-
-
-@pytest_asyncio.fixture
-async def shop(installation: Installation) -> AsyncIterator[Shop]:
-    await installation.workers[0].ready()
-    async with installation.shop() as shop:
-        yield shop
+    with installed(broker, tmp_path_factory.mktemp("flow"), image_root=str(pictures[0])) as made:
+        yield made
 
 
 def records_of(pictures: tuple[Path, dict[str, str]], suite: str, count: int = ITEMS) -> dict[str, dict[str, Any]]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
-import pytest_asyncio
 
 from models.truth_messages import read_item_record, read_item_stock
 from streams import topics
 from tests.brokers import TestBroker
-from tests.installation import Installation, Shop
+from tests.installation import Installation, Shop, installed
 from tests.waiting import wait_until
 
 
@@ -23,20 +21,8 @@ from tests.waiting import wait_until
 def installation(broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One worker whose input topics have other numbers of partitions than Kindred's own."""
     folder = tmp_path_factory.mktemp("foreign")
-    made = Installation(broker.bootstrap, f"foreign-{folder.stat().st_ino}-", folder, dead_letter_share_max="1")
-    counts = {each.name: each.partitions for each in topics.topic_table(made.settings())}
-    counts[made.prefix + topics.STOCK_LEVELS] = 6
-    asyncio.run(broker.create_topics(counts))
-    made.worker()
-    yield made
-    made.close()
-
-
-@pytest_asyncio.fixture
-async def shop(installation: Installation) -> AsyncIterator[Shop]:
-    await installation.workers[0].ready()
-    async with installation.shop() as shop:
-        yield shop
+    with installed(broker, folder, {topics.STOCK_LEVELS: 6}, dead_letter_share_max="1") as made:
+        yield made
 
 
 async def settled(shop: Shop, marker: str) -> None:

@@ -70,12 +70,6 @@ async def gateway(installation: Installation) -> AsyncIterator[Gateway]:
         await gateway.written(*await gateway.call("POST", RULES + "batch?clearExistingRules=true", []))
 
 
-@pytest_asyncio.fixture
-async def shop(installation: Installation) -> AsyncIterator[Shop]:
-    async with installation.shop() as shop:
-        yield shop
-
-
 async def test_the_same_answer_as_on_the_topic(gateway: Gateway, shop: Shop) -> None:
     """HTTP and Kafka give the same hits, byte for byte, with every field of the contract."""
     request = {"objectID": "shop/item 3", "maxRecommendations": 5, "queryParameters": {"filters": "price < 20"}}

@@ -20,10 +20,9 @@ from streams import topics
 from streams.client import RequestFailed
 from streams.kafka_broker import KafkaBroker
 from tests.brokers import TestBroker
-from tests.conftest import shared_path
 from tests.feed import Feed, names, send
 from tests.installation import Installation, Shop, WorkerProcess
-from tests.pictures import write_pictures
+from tests.pictures import pictures_at_hand
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.needs_kafka
@@ -36,8 +35,7 @@ SHARDS = 2
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A folder of pictures and their links."""
     folder = tmp_path_factory.mktemp("pictures")
-    shared = shared_path() / "data"
-    return folder, list(write_pictures(folder, shared if shared.is_dir() else None, PICTURES))
+    return folder, list(pictures_at_hand(folder, PICTURES))
 
 
 @pytest.fixture

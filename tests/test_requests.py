@@ -6,18 +6,17 @@ import asyncio
 import struct
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
-import pytest_asyncio
 
 from models.truth_messages import read_item_record
 from streams import topics
 from streams.client import RequestFailed
 from tests.brokers import TestBroker
-from tests.installation import Installation, Shop
+from tests.installation import Installation, Shop, installed
 from tests.pictures import write_pictures
 from tests.waiting import wait_until
 
@@ -29,34 +28,24 @@ def installation(broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) -
     """One worker with a small catalog of drawn pictures."""
     folder = tmp_path_factory.mktemp("requests")
     links = write_pictures(folder, None, ITEMS)
-    made = Installation(broker.bootstrap, f"requests-{folder.stat().st_ino}-", folder, image_root=str(folder))
-    counts = {each.name: each.partitions for each in topics.topic_table(made.settings())}
-    counts[made.prefix + "similar-responses-spring"] = 3
-    asyncio.run(broker.create_topics(counts))
-    made.worker()
+    others = {"similar-responses-spring": 3, topics.SIMILAR_RESPONSES: 4}
+    with installed(broker, folder, others, image_root=str(folder)) as made:
 
-    async def fill() -> None:
-        await made.workers[0].ready()
-        async with made.shop() as shop:
-            await shop.catalog(
-                {f"item-{n}": {"image": link, "category": kind} for n, (link, kind) in enumerate(links.items())}
-            )
-            await wait_until(lambda: _complete(shop), 60, "the catalog")
+        async def fill() -> None:
+            await made.workers[0].ready()
+            async with made.shop() as shop:
+                await shop.catalog(
+                    {f"item-{n}": {"image": link, "category": kind} for n, (link, kind) in enumerate(links.items())}
+                )
+                await wait_until(lambda: _complete(shop), 60, "the catalog")
 
-    asyncio.run(fill())
-    yield made
-    made.close()
+        asyncio.run(fill())
+        yield made
 
 
 async def _complete(shop: Shop) -> bool:
     answer = await shop.client.ask({"requests": [{"objectID": "item-0", "maxRecommendations": 100}]}, timeout_s=10)
     return answer["results"][0]["nbHits"] == ITEMS - 1
-
-
-@pytest_asyncio.fixture
-async def shop(installation: Installation) -> AsyncIterator[Shop]:
-    async with installation.shop() as shop:
-        yield shop
 
 
 async def replies(shop: Shop, name: str, correlations: set[bytes], deadline_s: float = 20) -> list[Any]:
