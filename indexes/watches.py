@@ -30,6 +30,7 @@ from indexes.shard import Shard
 from indexes.watched_list import Due, WatchedList, change_reason, cutoff, rule_reason
 from models.answer import Result, retrieved
 from models.ranking import pins_of
+from models.request import Request
 from models.rule import Rule
 from models.rule_turns import RuleTurns
 from models.rules import RuleBook
@@ -79,6 +80,10 @@ class Watches:
     def item_ids(self) -> list[str]:
         """Items whose lists are watched."""
         return list(self._slot_of)
+
+    def request(self, item_id: str) -> Request:
+        """What is asked for a watched item."""
+        return self._lists[self._slot_of[item_id]].watch.request
 
     @property
     def waiting(self) -> int:

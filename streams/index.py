@@ -38,6 +38,9 @@ CHECKPOINT_UNCHANGED_S = 3_600.0
 """A shard that nothing changes is written this often, so that its checkpoint stays young enough to be trusted."""
 SILENCE_S_MAX = 5.0
 
+Listener = Callable[[int, str, Sequence[str]], None]
+"""Is told a shard's number, a truth, and the items that messages of it were about."""
+
 
 class Index(mode.Service):
     """Holds the shards of this worker and keeps them up with the truths."""
@@ -67,6 +70,8 @@ class Index(mode.Service):
         self.mean: NDArray[np.float32] | None = None
         self.mean_version = 0
         self.loaded = False
+        self.listeners: list[Listener] = []
+        """Told of what was applied, once it is in the shards."""
         self._written: dict[int, tuple[float, dict[str, int]]] = {}
         """By shard, when its last checkpoint was written (monotonic seconds) and up to which offsets."""
         self._read_ms: dict[TopicPartition, int] = {}
@@ -168,6 +173,8 @@ class Index(mode.Service):
         rejected = self.shards[tp.partition].apply(name, changes, messages[-1].offset + 1, self.clock_ms())
         for key, reason in rejected:
             log.warning("%s[%d]: the message of %r is not ours and hides what it was about: %s", *tp, key[:100], reason)
+        for listener in self.listeners:
+            listener(tp.partition, name, [key for key, _ in changes])
         self._read_ms[tp] = messages[-1].timestamp
         self.metrics.events.labels("index", tp.topic).inc(len(messages))
 

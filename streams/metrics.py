@@ -84,6 +84,23 @@ class Metrics:
             registry=registry,
             buckets=REQUEST_BUCKETS_S,
         )
+        self.watches = Gauge("kindred_watches", "Lists that this worker watches.", registry=registry)
+        self.watches_waiting = Gauge(
+            "kindred_watches_waiting", "Watched lists that are to be asked again.", registry=registry
+        )
+        self.watch_asks = Counter("kindred_watch_asks", "Watched lists that were asked again.", registry=registry)
+        self.watch_pushes = Counter(
+            "kindred_watch_pushes",
+            "Lists written to similar-changes, by what changed them.",
+            ["event"],
+            registry=registry,
+        )
+        self.watch_seconds = Histogram(
+            "kindred_watch_seconds",
+            "Seconds from a change being seen to its list being acknowledged.",
+            registry=registry,
+            buckets=REQUEST_BUCKETS_S,
+        )
         self.shard_items = Gauge("kindred_shard_items", "Items that can be recommended.", ["shard"], registry=registry)
         self.shard_rows = Gauge("kindred_shard_rows", "Vectors by place.", ["shard", "place"], registry=registry)
         self.seals = Gauge(

@@ -66,6 +66,9 @@ class Settings:
     http_body_bytes_max: int = _setting(8_000_000, "bytes of an HTTP body, unpacked", 1_000, 100_000_000)
     http_waiting_max: int = _setting(64, "HTTP calls in work at once; more are told to come again", 1, 10_000)
     http_share: float = _setting(0.5, "share of a worker's time that HTTP calls may take from its stages", 0.05, 0.95)
+    watches_max: int = _setting(20_000, "items whose lists a worker watches", 1, 10_000_000)
+    watch_hits_max: int = _setting(100, "hits of a watched list", 1, 1_000)
+    watch_share: float = _setting(0.25, "share of a worker's time that watched lists may take", 0.01, 0.95)
 
     embed_threads: int = _setting(1, "threads of onnxruntime in a worker", 1, 64)
     embed_waiting_max: int = _setting(64, "image requests in work at once in a worker", 1, 10_000)

@@ -23,6 +23,7 @@ from streams.topics import (
     ITEM_CHANGES,
     SIMILAR_REQUESTS,
     STOCK_LEVELS,
+    WATCH,
     topic_table,
 )
 
@@ -30,6 +31,7 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     "track": (CATALOG_CHANGES, STOCK_LEVELS, ITEM_CHANGES),
     "embed": (IMAGE_CHANGES,),
     "serve": (SIMILAR_REQUESTS,),
+    "watch": (WATCH,),
 }
 """The stages that read as a consumer group, `kindred-<stage>`, and what.  The index reads without one."""
 PAGE_TIMEOUT_S = 2.0

@@ -37,6 +37,8 @@ SIMILAR_REQUESTS = "similar-requests"
 SIMILAR_RESPONSES = "similar-responses"
 NEST_REPLIES = "similar-requests.reply"
 ITEM_ALERTS = "item-alerts"
+WATCH = "watch"
+SIMILAR_CHANGES = "similar-changes"
 DEAD_LETTERS = "dead-letters"
 
 TRUTHS = (ITEM_RECORDS, ITEM_STOCKS, ITEM_EMBEDDINGS)
@@ -76,6 +78,8 @@ def topic_table(settings: Settings) -> tuple[Topic, ...]:
         (SIMILAR_RESPONSES, shards, False, day),
         (NEST_REPLIES, shards, False, day),
         (ITEM_ALERTS, shards, False, week),
+        (WATCH, shards, True, compacted),
+        (SIMILAR_CHANGES, shards, True, compacted),
         (DEAD_LETTERS, 1, False, week),
     ]
     return tuple(Topic(settings.topic_prefix + name, count, ours, config) for name, count, ours, config in rows)

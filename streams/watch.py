@@ -1,0 +1,264 @@
+"""The watch stage: lists of look-alikes onto `similar-changes` when they change, for the items on `watch`.
+
+A member of a group on `watch`: who holds a partition pushes the lists of its items, from the shards and rules of its
+worker.  Which lists a change touches is `indexes/watches.py`'s; here is when it is asked, and that nothing is lost:
+
+1. Who takes a partition over reads both topics from their beginnings: what is watched, and what was pushed last.  Every
+   list is asked once, and only what differs is pushed.  So nothing has to be remembered but these topics.
+2. A list that somebody else writes, a former owner that wakes up late, is compared with ours and written over.
+3. It shares the loop: steps of some milliseconds, and no more than `KINDRED_WATCH_SHARE` of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mode
+from aiokafka import TopicPartition
+
+from indexes.watches import Watches
+from models.change_events import read_item_id
+from models.errors import BadEvent
+from models.watch import list_message
+from streams import topics
+from streams.connection import Connection
+from streams.consume import BatchConsumer, Batches
+from streams.dead_letters import dead_letter
+from streams.list_asker import ListAsker, WatchedShards
+from streams.list_writer import ListWriter, digest_of
+from streams.metrics import Metrics
+from streams.origin import forwarded, origin_of
+from streams.outbox import Message
+from streams.rule_reader import RuleReader
+from streams.settings import Settings
+from streams.truths import TruthReader
+from streams.watch_log import Standing, WatchReader
+
+log = logging.getLogger(__name__)
+
+WATCHES_POLLED_MAX = 500
+FETCH_WAIT_MS = 200
+"""A watch may begin a moment later; a worker without watches should cost nothing."""
+TICK_S = 0.05
+IDLE_S = 0.2
+ROUNDS_S_MAX = 0.1
+"""After so long of asking, changes are looked at again."""
+
+
+class Watch(BatchConsumer):
+    """Pushes the lists of the items that are watched."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        metrics: Metrics,
+        writer: str,
+        clock_ms: Callable[[], int],
+        index: WatchedShards,
+        rules: RuleReader,
+    ) -> None:
+        self._topic = settings.topic_prefix + topics.WATCH
+        self._lists_topic = settings.topic_prefix + topics.SIMILAR_CHANGES
+        super().__init__(
+            connection,
+            settings.topic_prefix + "kindred-watch",
+            [self._topic],
+            WATCHES_POLLED_MAX,
+            fetch_max_wait_ms=max(FETCH_WAIT_MS, connection.fetch_wait_ms) if not connection.embedded else 10,
+        )
+        self.settings = settings
+        self.metrics = metrics
+        self.clock_ms = clock_ms
+        self.index = index
+        self.rules = rules
+        self.reader = WatchReader(settings)
+        self.watches = Watches(index.dimension)
+        self.asker = ListAsker(settings, clock_ms, index, rules, self.watches)
+        self.pushing = False
+        """Whether partitions are held and recovered."""
+        self.writer = writer
+
+    async def on_start(self) -> None:
+        self.producer = await self.connection.started(self.connection.producer, "watch")
+        self.async_exit_stack.push_async_callback(self.producer.stop)
+        self.lists = ListWriter(
+            self.producer,
+            self._lists_topic,
+            self.settings.shards,
+            self.writer,
+            lambda *told: self.watches.pushed(*told),
+        )
+        await super().on_start()
+
+    async def prepare(self) -> None:
+        """What lists are made from must be loaded first."""
+        while not (self.index.loaded and self.rules.loaded) and not self.should_stop:
+            await self.sleep(0.05)
+        self.index.listeners.append(self.asker.note)
+
+    # What is watched.
+
+    async def process(self, batches: Batches) -> None:
+        done: dict[TopicPartition, int] = {}
+        for tp, messages in batches.items():
+            for message in messages:
+                try:
+                    self._take(message)
+                except BadEvent as error:
+                    self._set_aside(message, error)
+                done[tp] = message.offset + 1
+            self.metrics.events.labels("watch", tp.topic).inc(len(messages))
+        await self.lists.deliver()
+        self.done.update(done)
+
+    def _take(self, message: Any) -> None:
+        item_id = read_item_id(message.key)
+        if not self.reader.is_home(message, item_id):
+            key = item_id.encode()
+            home = topics.partition_of(key, self.settings.shards)
+            self.lists.outbox.put(self._topic, home, forwarded(origin_of(message), key))
+            return
+        try:
+            watch = self.reader.watch(item_id, message.value)
+            if watch is not None and item_id not in self.watches and len(self.watches) >= self.settings.watches_max:
+                self.lists.outbox.put(self._topic, message.partition, Message(message.key, None))
+                raise BadEvent(f"expected at most {len(self.watches):,} watches (KINDRED_WATCHES_MAX), got one more")
+        except BadEvent:
+            self._end(item_id)
+            raise
+        if watch is None:
+            self._end(item_id)
+        else:
+            self.watches.put(watch, {"event": "watch"}, self.clock_ms())
+
+    def _end(self, item_id: str) -> None:
+        if self.watches.remove(item_id) is not None:
+            self.lists.put(item_id, None, None)
+
+    def _set_aside(self, message: Any, error: BadEvent) -> None:
+        letter = dead_letter(origin_of(message), "watch", error)
+        self.lists.outbox.put(self.settings.topic_prefix + topics.DEAD_LETTERS, 0, letter)
+        self.metrics.dead_letters.labels("watch").inc()
+
+    # Pushing.
+
+    @mode.Service.task
+    async def push(self) -> None:
+        """See what has changed and push the lists that it changes, until the service stops."""
+        while not self.should_stop:
+            await self.sleep(TICK_S if self.watches else IDLE_S)
+            if self.watches and self.pushing:
+                await self.asker.see()
+                until_s = time.monotonic() + ROUNDS_S_MAX
+                while time.monotonic() < until_s and await self._round():
+                    await self.asker.turn()
+            elif not self.watches:
+                self.asker.rest()
+
+    async def _round(self) -> bool:
+        """Ask some lists again and push those that have changed; whether there may be more to ask."""
+        async with self.batch_lock:
+            if not self.pushing:
+                return False
+            asked, now_ms = self.asker.ask_some(), self.clock_ms()
+            if asked is None:
+                return False
+            changed = [one for one in asked if one.changed]
+            for one in changed:
+                self.lists.put(one.item_id, list_message(one.item_id, one.result, now_ms, one.reasons), one.digest)
+            self.metrics.watch_asks.inc(len(asked))
+            if changed:
+                await self.lists.deliver()
+                acknowledged_ms = self.clock_ms()
+                for one in changed:
+                    self.metrics.watch_pushes.labels(one.reasons[0]["event"]).inc()
+                    self.metrics.watch_seconds.observe(max(0, acknowledged_ms - one.since_ms) / 1000)
+        return True
+
+    # Ownership.
+
+    def forget(self, partitions: frozenset[TopicPartition]) -> None:
+        """Push no more.  What is known stays, and is compared with the logs when partitions come again."""
+        self.pushing = False
+
+    async def take_over(self, partitions: frozenset[TopicPartition], generation: int) -> None:
+        """Know what is watched and what was pushed, then read on what others push."""
+        lists = [TopicPartition(self._lists_topic, tp.partition) for tp in partitions]
+        reader = TruthReader(self.connection, "watch recovery", [*partitions, *lists])
+        await reader.connect()
+        reader.start()
+        ready = asyncio.Event()
+        self.add_future(self._recover_and_follow(reader, partitions, generation, ready))
+        await ready.wait()
+
+    async def _recover_and_follow(
+        self, reader: TruthReader, partitions: frozenset[TopicPartition], generation: int, ready: asyncio.Event
+    ) -> None:
+        try:
+            standing = Standing(self.reader)
+            while not reader.caught_up:
+                for tp, messages in (await reader.poll()).items():
+                    (standing.read_watches if tp in partitions else standing.read_lists)(messages)
+                if generation != self.generation or self.should_stop:
+                    return
+            async with self.batch_lock:
+                if generation != self.generation:
+                    return
+                self._adopt(standing)
+                await self.lists.deliver()
+                self.pushing = True
+            ready.set()
+            reader.consumer.pause(*partitions)
+            while generation == self.generation and not self.should_stop:
+                for messages in (await reader.poll()).values():
+                    await self._compare(messages, generation)
+        finally:
+            ready.set()
+            await reader.stop()
+
+    def _adopt(self, standing: Standing) -> None:
+        now_ms = self.clock_ms()
+        self.lists.start_from(standing.offsets)
+        for item_id in self.watches.item_ids:
+            if item_id not in standing.watches:
+                self.watches.remove(item_id)
+        for item_id, watch in standing.watches.items():
+            self.watches.put(watch, {"event": "start"}, now_ms)
+            self.watches.told(item_id, standing.lists.get(item_id), {"event": "start"}, now_ms)
+        for item_id in standing.lists.keys() - standing.watches.keys():
+            self.lists.put(item_id, None, None)
+
+    async def _compare(self, messages: Sequence[Any], generation: int) -> None:
+        """What others have written to the partitions that are ours."""
+        async with self.batch_lock:
+            if generation != self.generation:
+                return
+            for message in messages:
+                item_id = (message.key or b"").decode("utf-8", "replace")
+                if not self.lists.is_news(item_id, message):
+                    continue
+                if item_id in self.watches:
+                    self.watches.told(item_id, digest_of(message), {"event": "overwritten"}, self.clock_ms())
+                elif message.value is not None:
+                    self.lists.put(item_id, None, None)
+            await self.lists.deliver()
+
+    # What it tells of itself.
+
+    def waiting_for(self) -> str | None:
+        """Nothing: answers do not wait for lists."""
+        return None
+
+    def status(self) -> dict[str, Any]:
+        return super().status() | {"watches": len(self.watches), "waiting": self.watches.waiting}
+
+    def measure(self) -> None:
+        for topic, lag in self.lags().items():
+            self.metrics.lag.labels("watch", topic).set(lag)
+        self.metrics.watches.set(len(self.watches))
+        self.metrics.watches_waiting.set(self.watches.waiting)
