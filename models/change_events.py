@@ -2,7 +2,7 @@
 
 Bytes in, meaning out; whether a record can be used is for `record.parse_record` to say.  Easy to get wrong:
 
-* Stock levels come by the hundred thousand a second: a plain one takes the short way in `read_stock_change`, which
+* Stock levels come by the hundred thousand a second: for a plain one there is a short way, `read_plain_level`, which
   must never say anything else than the long way would.
 * A key is any UTF-8 text.  One that begins with `{"` is an object or an error; `{6B29FC40-...}` is text.
 """
@@ -16,7 +16,7 @@ import orjson
 
 from models.debezium import key_field, unwrap
 from models.errors import BadEvent
-from models.field_values import INSTANT_MS_MAX, instant_ms, number, shown
+from models.field_values import instant_ms, number, shown
 from models.stock import Level
 
 ITEM_ID_BYTES_MAX = 512
@@ -53,12 +53,16 @@ def read_stock_change(key: bytes | None, value: bytes | None, timestamp_ms: int)
 
     Raises BadEvent.
     """
-    body = _parse_json("value", value)
-    if type(body) is dict and "__deleted" not in body and "__op" not in body:
-        quantity, at = body.get("quantity"), body.get("at", timestamp_ms)
-        if (type(quantity) is int or type(quantity) is float) and type(at) is int and 0 <= at <= INSTANT_MS_MAX:
-            return StockChange(read_item_id(key), Level(float(quantity), at))
-    return StockChange(read_item_id(key), _level(body, timestamp_ms))
+    try:
+        level = read_plain_level(value or b"")
+    except PLAIN_ERRORS:
+        level = _level(_parse_json("value", value), timestamp_ms)
+    return StockChange(read_item_id(key), level)
+
+
+read_plain_level = msgspec.json.Decoder(Level).decode
+"""A level from an object with `quantity` and `at`, numbers both, and nothing else; else raises `PLAIN_ERRORS`."""
+PLAIN_ERRORS = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 def read_item_id(key: bytes | None) -> str:

@@ -23,7 +23,8 @@ from models.errors import BadEvent
 
 INSTANT_MS_MAX = 253_402_300_799_999
 """The last ms of the year 9999; anything larger cannot be meant as Unix ms."""
-_INSTANT_MS_MIN = -62_135_596_800_000
+INSTANT_MS_MIN = -62_135_596_800_000
+"""The first ms of the year 1."""
 _DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -117,7 +118,7 @@ def instant_ms(name: str, value: object) -> int | None:
     for _ in range(2):
         if moment > INSTANT_MS_MAX:
             moment //= 1000
-    if not _INSTANT_MS_MIN <= moment <= INSTANT_MS_MAX:
+    if not INSTANT_MS_MIN <= moment <= INSTANT_MS_MAX:
         raise _not("Unix ms or ISO 8601", name, value)
     return moment
 

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from itertools import islice
 
 import msgspec
 from msgspec.structs import replace
 
 from models.change_events import CatalogChange
+from models.effects import Alert, Effects
 from models.record import AttributeNames, Record, RecordLimits, parse_record
-from models.stock import Flags, Level, alerts, flags, next_turn_ms
+from models.stock import Flags, Level, alerts, flags, may_turn, next_turn_ms
 from models.truth_messages import (
     Facts,
     ImageEmbedding,
@@ -37,27 +38,6 @@ from models.truth_messages import (
 DELETED_MAX = 10_000
 
 
-class Alert(msgspec.Struct, frozen=True, gc=False):
-    """A message of `item-alerts`."""
-
-    objectID: str  # noqa: N815  (the name that clients of Algolia know)
-    alert: str
-    at: int
-
-
-@dataclass
-class Effects:
-    """Messages of one round, by item; None is a tombstone."""
-
-    image_requests: list[tuple[str, ImageRequest]] = field(default_factory=list)
-    alerts: list[Alert] = field(default_factory=list)
-    records: list[tuple[str, ItemRecord | None]] = field(default_factory=list)
-    stocks: list[tuple[str, ItemStock]] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.image_requests or self.alerts or self.records or self.stocks)
-
-
 class ItemState:
     """What is known of one item."""
 
@@ -69,7 +49,7 @@ class ItemState:
         self.embedding: ItemEmbedding | None = None
         """The best that was ever seen for the images it has now, not necessarily the last on the topic."""
         self.flags: Flags | None = None
-        """As they were last told."""
+        """As they were last told; the quantity in them may be of before a level that turned none."""
         self.turn_ms: int | None = None
         """Unix ms at which time alone changes the flags."""
 
@@ -92,7 +72,8 @@ class Tracker:
         self.deletes_due: dict[str, ItemRecord] = {}
         self.requests_due: dict[str, ImageRequest] = {}
         self._count = 0
-        self._before: dict[str, Flags | None] = {}
+        self._turned: dict[str, None] = {}
+        """Items of which the flags may be others than were last told; those whose level is due are not all here."""
         self._turns: list[tuple[int, str]] = []
         self._retries: list[tuple[int, str]] = []
 
@@ -130,7 +111,7 @@ class Tracker:
         names = tuple(image_name(link) for link in record.images)
         if known and bytes(known.record) == body and known.images == names and known.facts == record.facts:
             return
-        self._mark(record.item_id, state)
+        self._turned[record.item_id] = None
         former = known or self.deletes_due.pop(record.item_id, None)
         version = former.image_version if former else 0
         if known is None or set(known.images) != set(names):
@@ -147,7 +128,7 @@ class Tracker:
         state = self.items.get(item_id)
         if state is None or state.record is None:
             return
-        self._mark(item_id, state)
+        self._turned[item_id] = None
         self.request_removal(item_id, state.record.image_version, at_ms)
         gone = gone_record(state.record.image_version, at_ms, self.writer, origin)
         self.deletes_due[item_id] = gone
@@ -166,11 +147,8 @@ class Tracker:
                 return False
             if level.at == known.at and level.quantity == known.quantity:
                 return True
-        if item_id not in self.stocks_due:
-            if state.record:
-                self._mark(item_id, state)
-            self.stocks_due[item_id] = None
         state.level = level
+        self.stocks_due[item_id] = None
         return True
 
     def advance(self, now_ms: int) -> None:
@@ -179,7 +157,7 @@ class Tracker:
             due_ms, item_id = heapq.heappop(self._turns)
             state = self.items.get(item_id)
             if state and state.turn_ms == due_ms:
-                self._mark(item_id, state)
+                self._turned[item_id] = None
                 self.schedule_turn(item_id, state, now_ms)
         while self._retries and self._retries[0][0] <= now_ms:
             _, item_id = heapq.heappop(self._retries)
@@ -189,15 +167,14 @@ class Tracker:
 
     # Messages.
 
-    def take(self, now_ms: int) -> Effects:
-        """All that the events since the last call ask for.  Forgets the marks: deliver it, or give the partition up."""
+    def take(self, now_ms: int, levels_max: int | None = None) -> Effects:
+        """What the events since the last call ask for.  Forgets the marks: deliver it, or give the partition up.
+
+        At most `levels_max` levels of stock; the rest is for the next call, until there is nothing left.
+        """
         effects = Effects(image_requests=list(self.requests_due.items()))
-        for item_id, before in self._before.items():
-            state = self.items.get(item_id)
-            after = self.flags_of(state, now_ms) if state else None
-            effects.alerts += [Alert(item_id, alert, now_ms) for alert in alerts(before, after)]
-            if state:
-                state.flags = after
+        for item_id in self._turned:
+            self._tell(item_id, self.items[item_id], now_ms, effects)
         for item_id, gone in self.deletes_due.items():
             effects.records += [(item_id, replace(gone, written=self._next())), (item_id, None)]
             self._drop_if_empty(item_id)
@@ -206,14 +183,34 @@ class Tracker:
             assert state.record, "a record that is due is known"
             state.record = replace(state.record, written=self._next(), writer=self.writer)
             effects.records.append((item_id, state.record))
-        items, writer = self.items, self.writer
-        for item_id in self.stocks_due:
-            level = items[item_id].level
-            assert level, "a level that is due is known"
-            effects.stocks.append((item_id, ItemStock(level.quantity, level.at, self._next(), writer)))
-        for marks in (self._before, self.requests_due, self.deletes_due, self.records_due, self.stocks_due):
+        for marks in (self._turned, self.requests_due, self.deletes_due, self.records_due):
             marks.clear()
+        self._take_levels(now_ms, levels_max, effects)
         return effects
+
+    def _take_levels(self, now_ms: int, levels_max: int | None, effects: Effects) -> None:
+        due, items, epoch, writer, count = self.stocks_due, self.items, self.epoch, self.writer, self._count
+        put = effects.stocks.append
+        for item_id in due if levels_max is None or len(due) <= levels_max else list(islice(due, levels_max)):
+            state = items[item_id]
+            level = state.level
+            assert level, "a level that is due is known"
+            count += 1
+            put((item_id, ItemStock(level.quantity, level.at, Written(epoch, count), writer)))
+            if state.record and may_turn(state.flags, state.record.facts, level.quantity, self.low_stock_at):
+                self._tell(item_id, state, now_ms, effects)
+        self._count = count
+        if len(effects.stocks) == len(due):
+            due.clear()
+        else:
+            for item_id, _ in effects.stocks:
+                del due[item_id]
+
+    def _tell(self, item_id: str, state: ItemState, now_ms: int, effects: Effects) -> None:
+        """Alerts of an item since its flags were last told."""
+        after = self.flags_of(state, now_ms)
+        effects.alerts += [Alert(item_id, alert, now_ms) for alert in alerts(state.flags, after)]
+        state.flags = after
 
     def flags_of(self, state: ItemState, now_ms: int) -> Flags | None:
         """Flags of an item now; None when it has no record."""
@@ -266,11 +263,6 @@ class Tracker:
         state.turn_ms = next_turn_ms(state.record.facts, now_ms) if state.record else None
         if state.turn_ms is not None:
             heapq.heappush(self._turns, (state.turn_ms, item_id))
-
-    def _mark(self, item_id: str, state: ItemState) -> None:
-        """Remember the flags as they were told; without a record before or after there is nothing to tell."""
-        if item_id not in self._before:
-            self._before[item_id] = state.flags
 
     def _drop_if_empty(self, item_id: str) -> None:
         state = self.items.get(item_id)

@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,44 @@ BATCH_BYTES_MAX = 900_000
 Client = TypeVar("Client")
 
 
+class Outgoing(Protocol):
+    """A message to be produced."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None:
+        """None: a tombstone."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    @property
+    def timestamp_ms(self) -> int | None:
+        """None: now."""
+
+
+class ProducedBatch(BatchBuilder):
+    """A batch that takes many messages at once: a third of what `append` costs for each."""
+
+    def extend(self, messages: Iterable[Outgoing], now_ms: int) -> int:
+        """Append messages, in their order, until one does not fit any more; how many went in, at least one.
+
+        A message larger than a whole batch goes in alone; whether the topic accepts it is for the broker to say.
+        """
+        append = self._builder.append
+        begin = count = self.record_count()
+        none: list[tuple[str, bytes]] = []
+        for each in messages:
+            headers = list(each.headers) if each.headers else none
+            if append(count, each.timestamp_ms or now_ms, each.key, each.value, headers) is None:
+                break
+            count += 1
+        self._relative_offset = count
+        return count - begin
+
+
 class Producer(AIOKafkaProducer):
-    """A producer whose batches for a partition wait for their turn.
+    """A producer whose batches take many messages at once, and wait for their turn at a partition.
 
     aiokafka counts a wait for a free place again and again: of some fifty batches that wait at once most were given up
     as too late after a few seconds, though one after the other had been sent.
@@ -36,6 +73,10 @@ class Producer(AIOKafkaProducer):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._turns: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def create_batch(self) -> ProducedBatch:
+        """An empty batch."""
+        return ProducedBatch(BATCH_BYTES_MAX, compression_type=0)
 
     async def send_batch(self, batch: Any, topic: str, *, partition: int) -> Any:
         """Send a batch; the future of its metadata."""

@@ -1,18 +1,22 @@
-"""The batch consumer: poll, handle, commit, hand over.  Twenty times the rate of an agent, for cheap events.
+"""The batch consumer: poll, handle, commit, hand over.  A hundred times the rate of an agent, for cheap events.
 
 What is easy to get wrong, and how it is done here:
 
-1. Offsets are committed only after `process` returned, that is after its effects were acknowledged.
+1. Offsets are committed only when a subclass has put them into `done`, that is after their effects were acknowledged.
 2. aiokafka sends no heartbeat while a rebalance callback runs, so recovery never happens in one: `assigned` pauses the
    new partitions and starts `take_over` beside it; the partitions are resumed when that ends.
-3. `revoked` waits for the batch in work, commits it and forgets the partitions.
+3. `revoked` waits for the poll in work, finishes what was handled, commits it and forgets the partitions.
 4. Everything that a former generation still has in work asks `self.generation` before it goes on; a poll that a
    rebalance overtook is dropped, because its events come again from the committed offset.
 5. A commit that is refused because the partitions are somebody else's is no error: they handle the events again.
+6. Several polls may be handled before their effects are delivered together.  The loop has a turn after each, so polls
+   are small where others wait for it; and nothing waits under the lock but for the delivery: `getmany` would wait
+   there for a rebalance that itself waits for the lock.
 """
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import logging
 import time
@@ -32,7 +36,7 @@ COMMIT_INTERVAL_S = 0.25
 POLL_TIMEOUT_MS = 200
 
 
-class BatchConsumer(mode.Service):
+class BatchConsumer(mode.Service, abc.ABC):
     """A member of a consumer group.  Subclasses say what to do with a batch and what to hold for a partition."""
 
     def __init__(
@@ -48,7 +52,8 @@ class BatchConsumer(mode.Service):
         self.bug: BaseException | None = None
         """Set by `process` when an event could not be handled by fault of ours: stop once the offsets are committed."""
         self._settings = consumer
-        self._done: dict[TopicPartition, int] = {}
+        self.done: dict[TopicPartition, int] = {}
+        """Next offset to read by partition, of events whose effects are acknowledged, to be committed."""
         self._committed: dict[TopicPartition, int] = {}
         self._committed_at = 0.0
         self._taking_over: asyncio.Future[None] | None = None
@@ -60,9 +65,17 @@ class BatchConsumer(mode.Service):
     async def prepare(self) -> None:
         """Wait for what must be there before the group is joined; must return when the service stops."""
 
-    async def process(self, batches: Batches) -> Mapping[TopicPartition, int]:
-        """Handle a poll; returns the next offset to read of each partition, once the effects are acknowledged."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    async def process(self, batches: Batches) -> None:
+        """Handle a poll, and put into `done` what is finished; while `unfinished`, also an empty one: nothing waits."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether polls were handled whose effects are still to be delivered: the next poll then waits for nothing."""
+        return False
+
+    async def finish(self) -> None:
+        """Deliver what is unfinished, and put it into `done`, before partitions are given up."""
 
     async def take_over(self, partitions: frozenset[TopicPartition], generation: int) -> None:
         """Load what is needed before the partitions' events are handled.  Gives up when the generation moves on."""
@@ -83,6 +96,7 @@ class BatchConsumer(mode.Service):
         if self._taking_over:
             self._taking_over.cancel()
         async with self.batch_lock:
+            await self.finish()
             await self.commit(force=True)
 
     @mode.Service.task
@@ -91,22 +105,24 @@ class BatchConsumer(mode.Service):
         await self.prepare()
         self.consumer.subscribe(self.topics, listener=_Listener(self))
         while not self.should_stop:
-            batches = await self.consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)
+            batches = await self.consumer.getmany(timeout_ms=0 if self.unfinished else POLL_TIMEOUT_MS)
             generation = self.generation  # a rebalance may come in while the lock is waited for, and drop these
             async with self.batch_lock:
-                if batches and generation == self.generation:
-                    self._done.update(await self.process(batches))
+                if (batches or self.unfinished) and generation == self.generation:
+                    await self.process(batches)
                 await self.commit(force=self.bug is not None)
             if self.bug:
                 raise self.bug
+            if self.unfinished:
+                await asyncio.sleep(0)  # nothing here need have waited
 
     async def commit(self, force: bool = False) -> None:
         """Commit what is done, at most every quarter of a second."""
-        if not self._done or (not force and time.monotonic() - self._committed_at < COMMIT_INTERVAL_S):
+        if not self.done or (not force and time.monotonic() - self._committed_at < COMMIT_INTERVAL_S):
             return
         held = self.consumer.assignment()
-        offsets = {tp: offset for tp, offset in self._done.items() if tp in held}
-        self._done.clear()
+        offsets = {tp: offset for tp, offset in self.done.items() if tp in held}
+        self.done.clear()
         self._committed_at = time.monotonic()
         if not offsets:
             return
@@ -118,7 +134,7 @@ class BatchConsumer(mode.Service):
         except KafkaError as error:
             log.warning("%s: the commit failed and is tried again: %r", self.group, error)
             for tp, offset in offsets.items():
-                self._done.setdefault(tp, offset)
+                self.done.setdefault(tp, offset)
 
     # What it tells of itself.
 
@@ -171,9 +187,14 @@ class BatchConsumer(mode.Service):
         if self._taking_over:
             self._taking_over.cancel()
         async with self.batch_lock:
-            await self.commit(force=True)
-            self.generation += 1
-            self.forget(partitions)
+            try:
+                await self.finish()
+                await self.commit(force=True)
+            except Exception as error:  # aiokafka would only log it
+                self.bug = self.bug or error
+            finally:
+                self.generation += 1
+                self.forget(partitions)
 
     async def _take_over_and_resume(self, partitions: frozenset[TopicPartition], generation: int) -> None:
         started = time.monotonic()

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from models.tracker import Effects
+from models.effects import Effects
 from models.truth_messages import write_message
 from streams import topics
 from streams.metrics import Metrics

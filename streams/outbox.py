@@ -1,6 +1,6 @@
 """Messages on their way out: collected while a batch is handled, delivered together, acknowledged before the offset is.
 
-One produced batch a partition (`create_batch`, linger 0) costs half of a `send` a message.  `deliver` does not give
+One produced batch a partition (`create_batch`, linger 0) costs a fifth of a `send` a message.  `deliver` does not give
 up: while the broker is away it tries again, until it succeeds or its caller is cancelled.  Order within a partition is
 kept.
 """
@@ -12,18 +12,14 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import msgspec
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 
+from streams.connection import Producer
+
 log = logging.getLogger(__name__)
-
-BATCH_BYTES = 800_000
-"""Of the messages of one produced batch, below `connection.BATCH_BYTES_MAX`."""
-
-MESSAGE_OVERHEAD_BYTES = 80
-"""Lengths, offset and time of a message in a batch, generously."""
 
 Headers = Sequence[tuple[str, bytes]]
 Delivered = Callable[[str, int, int, int], None]
@@ -41,7 +37,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 class Outbox:
     """Collects messages by topic and partition and delivers them in rounds."""
 
-    def __init__(self, producer: AIOKafkaProducer, delivered: Delivered | None = None) -> None:
+    def __init__(self, producer: Producer, delivered: Delivered | None = None) -> None:
         """`delivered` is told of every batch: topic, partition, offset of its first message, number of messages."""
         self.producer = producer
         self.delivered = delivered
@@ -64,49 +60,29 @@ class Outbox:
         await asyncio.gather(*(self._deliver(topic, part, messages) for (topic, part), messages in rounds.items()))
 
     async def _deliver(self, topic: str, partition: int, messages: Sequence[Message]) -> None:
-        while messages:
-            batch, taken = self._batch(messages)
-            await self._insist(topic, partition, batch)
-            messages = messages[taken:]
+        begin = 0
+        while begin < len(messages):
+            begin += await self._insist(topic, partition, messages, begin)
 
-    async def _insist(self, topic: str, partition: int, messages: Sequence[Message]) -> None:
-        """Send until acknowledged.  Raises what no retry can mend, such as a message that the topic does not accept."""
+    async def _insist(self, topic: str, partition: int, messages: Sequence[Message], begin: int) -> int:
+        """Send until acknowledged; the number of messages that went.
+
+        Raises what no retry can mend, such as a message that the topic does not accept.
+        """
         delay_s = 0.1
         while True:
+            batch = self.producer.create_batch()
+            count = batch.extend(islice(messages, begin, None), time.time_ns() // 1_000_000)
+            batch.close()
             try:
-                base_offset = await self._send(topic, partition, messages)
-                if self.delivered:
-                    self.delivered(topic, partition, base_offset, len(messages))
-                return
+                metadata = await (await self.producer.send_batch(batch, topic, partition=partition))
             except KafkaError as error:
                 if not (error.retriable or isinstance(error, (KafkaTimeoutError, KafkaConnectionError))):
                     raise
-                log.warning("%s[%d]: %d messages are not delivered yet: %r", topic, partition, len(messages), error)
+                log.warning("%s[%d]: %d messages are not delivered yet: %r", topic, partition, count, error)
+            else:
+                if self.delivered:
+                    self.delivered(topic, partition, int(metadata.offset), count)
+                return count
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, 2.0)
-
-    async def _send(self, topic: str, partition: int, messages: Sequence[Message]) -> int:
-        """Offset of the first message."""
-        batch = self.producer.create_batch()
-        append, now_ms = batch.append, time.time_ns() // 1_000_000
-        no_headers: list[tuple[str, bytes]] = []
-        for each in messages:
-            headers = list(each.headers) if each.headers else no_headers
-            append(key=each.key, value=each.value, timestamp=each.timestamp_ms or now_ms, headers=headers)
-        batch.close()
-        metadata = await (await self.producer.send_batch(batch, topic, partition=partition))
-        return int(metadata.offset)
-
-    def _batch(self, messages: Sequence[Message]) -> tuple[Sequence[Message], int]:
-        """The messages that go into one produced batch; a very large one goes alone."""
-        size = count = 0
-        for each in messages:
-            size += MESSAGE_OVERHEAD_BYTES + len(each.key or b"") + len(each.value or b"")
-            if each.headers:
-                size += sum(len(name) + len(value or b"") + 8 for name, value in each.headers)
-            if count and size > BATCH_BYTES:
-                break
-            count += 1
-        if count == len(messages):
-            return messages, count
-        return messages[:count], count

@@ -8,7 +8,7 @@ An offset is committed when the reply was delivered (or has no place): a request
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +100,7 @@ class Serve(BatchConsumer):
             await asyncio.wait(self._beside, timeout=self.settings.stop_timeout_s / 2)
         for task in self._beside:
             task.cancel()
-        self._done.update(self.in_flight.committable())
+        self.done.update(self.in_flight.committable())
         await super().on_stop()
 
     def _owns_first_partition(self) -> bool:
@@ -111,7 +111,7 @@ class Serve(BatchConsumer):
 
     # A poll.
 
-    async def process(self, batches: Batches) -> Mapping[TopicPartition, int]:
+    async def process(self, batches: Batches) -> None:
         now: list[_Asked] = []
         for tp, messages in batches.items():
             for message in messages:
@@ -129,7 +129,7 @@ class Serve(BatchConsumer):
         while len(self.in_flight) > IN_FLIGHT_MAX:
             self._delivered.clear()
             await self._delivered.wait()
-        return self.in_flight.committable()
+        self.done.update(self.in_flight.committable())
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -138,7 +138,7 @@ class Serve(BatchConsumer):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._beside.discard(task)
-        self._done.update(self.in_flight.committable())
+        self.done.update(self.in_flight.committable())
         self._delivered.set()
         if not task.cancelled() and (error := task.exception()):
             self.bug = self.bug or error

@@ -4,33 +4,33 @@ A batch consumer, because stock arrives by the ten thousand a second.  For each 
 worker owns it holds a `models.tracker.Tracker`, recovered from the truths, and goes on reading those truths so that
 what a late former owner writes is overwritten again.
 
-An event that is not at its home partition (another partitioner, another number of partitions) goes to `item-changes`.
+While polls wait, several are handled as one round, of which the effects are delivered together: an item whose level
+came ten times is written once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import mode
 from aiokafka import TopicPartition
-from msgspec.structs import replace
 
-from models.change_events import read_catalog_change, read_stock_change
-from models.errors import BadEvent
+from models.effects import Effects
 from models.record import AttributeNames, RecordLimits
-from models.tracker import Effects, Tracker
-from models.truth_messages import LogPlace, write_message
+from models.tracker import Tracker
+from models.truth_messages import write_message
 from streams import topics
 from streams.connection import Connection
 from streams.consume import BatchConsumer, Batches
-from streams.dead_letters import DeadLetterLimit, dead_letter
+from streams.dead_letters import DeadLetterLimit
 from streams.effect_writer import EffectWriter
+from streams.event_intake import EventIntake
 from streams.foreign_writes import ForeignWrites
 from streams.metrics import Metrics
-from streams.origin import Origin, forwarded, origin_of
 from streams.outbox import Message, Outbox
 from streams.owned_truths import OwnedTruths
 from streams.settings import Settings
@@ -39,12 +39,14 @@ from streams.truths import TruthReader
 log = logging.getLogger(__name__)
 
 RECORDS_MAX = 500
-"""Of a poll where requests are answered in the same loop: more keeps them waiting."""
-RECORDS_ALONE_MAX = 2_000
-"""Of a poll otherwise: larger rounds cost less an event."""
+"""Of a poll: more would keep the requests waiting that are answered in the same loop."""
+ROUND_S = 0.1
+"""How long polls are handled, while more wait, before their effects are delivered: a level that changes again in that
+time is written once.  Longer rounds save little and let images and alerts wait."""
+LEVELS_MAX = 1_000
+"""Of stock that are made messages before the loop has a turn."""
 ADVANCE_INTERVAL_S = 0.1
-KIND = "kindred_kind"
-"""Header of `item-changes` that says which reader understands the event."""
+READ = (topics.CATALOG_CHANGES, topics.STOCK_LEVELS, topics.ITEM_CHANGES)
 
 
 class Track(BatchConsumer):
@@ -57,15 +59,9 @@ class Track(BatchConsumer):
         metrics: Metrics,
         writer: str,
         clock_ms: Callable[[], int],
-        alone: bool = False,
     ) -> None:
-        """`alone`: nothing that has to be quick shares the loop."""
         prefix = settings.topic_prefix
-        read = (topics.CATALOG_CHANGES, topics.STOCK_LEVELS, topics.ITEM_CHANGES)
-        self.names = {name: prefix + name for name in read}
-        super().__init__(
-            connection, prefix + "kindred-track", self.names.values(), RECORDS_ALONE_MAX if alone else RECORDS_MAX
-        )
+        super().__init__(connection, prefix + "kindred-track", [prefix + name for name in READ], RECORDS_MAX)
         self.settings = settings
         self.metrics = metrics
         self.writer = writer
@@ -80,13 +76,18 @@ class Track(BatchConsumer):
         )
         self.truths: OwnedTruths | None = None
         self.foreign: ForeignWrites | None = None
-        self._late = 0
+        self._round: dict[TopicPartition, int] = {}
+        """Next offset to read by partition, of polls that were handled and not delivered yet."""
+        self._round_since_s = 0.0
+        self._broken = False
+        """A delivery failed: the trackers have forgotten what nobody was told, so nothing may be done any more."""
 
     async def on_start(self) -> None:
         self.producer = await self.connection.started(self.connection.producer, "track")
         self.async_exit_stack.push_async_callback(self.producer.stop)
         self.outbox = Outbox(self.producer, self._delivered)
         alert_partitions = len(await self.producer.partitions_for(self._topic(topics.ITEM_ALERTS)))
+        self.intake = EventIntake(self.settings, self.metrics, self.clock_ms, self.outbox)
         self.effects = EffectWriter(
             self.outbox, self.metrics, self.settings.topic_prefix, self.writer, alert_partitions
         )
@@ -97,116 +98,62 @@ class Track(BatchConsumer):
 
     # Events.
 
-    async def process(self, batches: Batches) -> Mapping[TopicPartition, int]:
-        done: dict[TopicPartition, int] = {}
-        dead = events = 0
+    @property
+    def unfinished(self) -> bool:
+        return bool(self._round)
+
+    async def process(self, batches: Batches) -> None:
+        """Handle a poll; deliver when none waits behind it, or the round has gone on for long enough."""
+        if self._broken:
+            return
+        if not self._round:
+            self._round_since_s = time.monotonic()
         for tp, messages in batches.items():
-            if self.bug:
-                break
-            handle = self._handler(tp)
-            for message in messages:
-                try:
-                    handle(message)
-                except BadEvent as error:
-                    dead += 1
-                    self._set_aside(message, error)
-                except Exception as error:
-                    log.exception("an event at %s[%d]@%d could not be handled", *tp, message.offset)
-                    self._set_aside(message, error)
-                    self.bug = error
-                done[tp] = message.offset + 1
-                if self.bug:
-                    break
-            events += len(messages)
-            self.metrics.events.labels("track", tp.topic).inc(len(messages))
+            if not self.bug:
+                self._round[tp] = self.intake.handle(tp, messages, self._keeper(tp))
+                self.bug = self.intake.bug
+        more = sum(map(len, batches.values())) >= RECORDS_MAX and not self.bug and not self.should_stop
+        if not more or time.monotonic() - self._round_since_s >= ROUND_S:
+            await self.finish()
+            self.limit.count(*self.intake.counts())
+
+    async def finish(self) -> None:
+        if self._broken:
+            return
         await self._deliver()
-        self.limit.count(events, dead)
-        self.metrics.events_late.inc(self._late)
-        self._late = 0
-        return done
 
-    def _handler(self, tp: TopicPartition) -> Callable[[Any], None]:
-        """How the events of a partition are handled: all forwarded where its topic is partitioned unlike ours."""
+    def _keeper(self, tp: TopicPartition) -> Tracker | None:
+        """What keeps the events of a partition; None where its topic is partitioned unlike ours: all are forwarded."""
         at_home = len(self.consumer.partitions_for_topic(tp.topic) or ()) == self.settings.shards
-        tracker = self.trackers.get(tp.partition) if at_home else None
-        if tp.topic == self.names[topics.STOCK_LEVELS]:
-            return self._stock_handler(tracker, tp.partition)
-        if tp.topic == self.names[topics.CATALOG_CHANGES]:
-            return lambda message: self._catalog(message, tracker, tp.partition)
-        return lambda message: self._forwarded(message, self.trackers[tp.partition])
-
-    def _stock_handler(self, tracker: Tracker | None, partition: int) -> Callable[[Any], None]:
-        """A closure, since levels come by the hundred thousand: every name in it is a local one."""
-        if tracker is None:
-            return lambda message: self._forward_level(message)
-        items, keep_level, home = tracker.items, tracker.stock, self._home
-
-        def handle(message: Any) -> None:
-            change = read_stock_change(message.key, message.value, message.timestamp)
-            item_id = change.item_id
-            if item_id in items or home(item_id) == partition:
-                if not keep_level(item_id, change.level):
-                    self._late += 1
-            else:
-                self._forward(message, item_id, topics.STOCK_LEVELS)
-
-        return handle
-
-    def _forward_level(self, message: Any) -> None:
-        change = read_stock_change(message.key, message.value, message.timestamp)
-        self._forward(message, change.item_id, topics.STOCK_LEVELS)
-
-    def _catalog(self, message: Any, tracker: Tracker | None, partition: int) -> None:
-        change = read_catalog_change(message.key, message.value)
-        if tracker and (change.item_id in tracker.items or self._home(change.item_id) == partition):
-            tracker.catalog(change, message.timestamp, self.clock_ms())
-        else:
-            self._forward(message, change.item_id, topics.CATALOG_CHANGES)
-
-    def _forwarded(self, message: Any, tracker: Tracker) -> None:
-        kind = next((value for name, value in message.headers if name == KIND), None)
-        origin = origin_of(message)
-        if kind == topics.STOCK_LEVELS.encode():
-            change = read_stock_change(origin.key, origin.value, origin.timestamp_ms)
-            if not tracker.stock(change.item_id, change.level):
-                self._late += 1
-        elif kind == topics.CATALOG_CHANGES.encode():
-            place = LogPlace(origin.topic, origin.partition, origin.offset)
-            catalog_change = read_catalog_change(origin.key, origin.value)
-            tracker.catalog(catalog_change, origin.timestamp_ms, self.clock_ms(), place)
-        else:
-            raise BadEvent(f"expected a header {KIND} that names a topic of events, got {kind!r}")
-
-    def _forward(self, message: Any, item_id: str, kind: str) -> None:
-        key = item_id.encode()
-        event = forwarded(origin_of(message), key)
-        event = replace(event, headers=[*event.headers, (KIND, kind.encode())])
-        self.outbox.put(self.names[topics.ITEM_CHANGES], topics.partition_of(key, self.settings.shards), event)
-        self.metrics.events_forwarded.labels(message.topic).inc()
-
-    def _home(self, item_id: str) -> int:
-        return topics.partition_of(item_id.encode(), self.settings.shards)
-
-    def _set_aside(self, message: Any, error: BaseException) -> None:
-        origin: Origin = origin_of(message)
-        self.outbox.put(self._topic(topics.DEAD_LETTERS), 0, dead_letter(origin, "track", error))
-        self.metrics.dead_letters.labels("track").inc()
+        return self.trackers.get(tp.partition) if at_home else None
 
     # Effects.
 
     async def _deliver(self) -> None:
-        """Deliver what the trackers ask for: requests and alerts first, and only then the truths."""
-        now_ms = self.clock_ms()
+        """Deliver what the trackers ask for: requests and alerts first, and only then the truths.
+
+        With them the polls that were handled so far are done.
+        """
+        try:
+            done, self._round = self._round, {}
+            await self._deliver_effects(self.clock_ms())
+            self.done.update(done)
+        except BaseException:
+            self._broken = True
+            raise
+
+    async def _deliver_effects(self, now_ms: int) -> None:
         truths: list[tuple[int, Effects]] = []
         for partition, tracker in self.trackers.items():
-            effects = tracker.take(now_ms)
-            if effects:
+            while effects := tracker.take(now_ms, LEVELS_MAX):
                 truths.append((partition, effects))
                 self.effects.put_requests(partition, effects)
+                await _turn_after(effects)
         if self.outbox:
             await self.outbox.deliver()
         for partition, effects in truths:
             self.effects.put_truths(partition, effects)
+            await _turn_after(effects)
         if self.outbox:
             await self.outbox.deliver()
 
@@ -235,10 +182,11 @@ class Track(BatchConsumer):
 
     def forget(self, partitions: frozenset[TopicPartition]) -> None:
         self.trackers, self.truths, self.foreign = {}, None, None
+        self._round.clear()
 
     async def take_over(self, partitions: frozenset[TopicPartition], generation: int) -> None:
         """Recover the trackers of the item partitions that came, then read on what others write to them."""
-        owned = sorted(tp.partition for tp in partitions if tp.topic == self.names[topics.ITEM_CHANGES])
+        owned = sorted(tp.partition for tp in partitions if tp.topic == self._topic(topics.ITEM_CHANGES))
         if not owned:
             return
         places = [TopicPartition(self._topic(name), partition) for name in topics.TRUTHS for partition in owned]
@@ -314,3 +262,9 @@ class Track(BatchConsumer):
             outbox = Outbox(self.producer)
             outbox.put(self._topic(topics.CATALOG_STATISTICS), 0, Message(b"mean", write_message(message)))
             await outbox.deliver()
+
+
+async def _turn_after(effects: Effects) -> None:
+    """Give the loop a turn after a piece of many levels."""
+    if len(effects.stocks) == LEVELS_MAX:
+        await asyncio.sleep(0)

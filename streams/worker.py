@@ -111,7 +111,7 @@ class Parts:
             services.append(embed)
             pages["embed"] = embed
         if "track" in stages:
-            track = Track(connection, settings, self.metrics, writer, clock_ms, alone="serve" not in stages)
+            track = Track(connection, settings, self.metrics, writer, clock_ms)
             services.append(track)
             pages["track"] = track
         if "serve" in stages:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.stock import DERIVED, Flags, alerts, derived_attributes, flags, next_turn_ms
+from models.stock import DERIVED, Flags, alerts, derived_attributes, flags, may_turn, next_turn_ms
 from models.truth_messages import Facts
 
 moments = st.none() | st.integers(0, 12)
@@ -127,6 +127,18 @@ def test_nothing_turned_means_no_alert(facts, quantity, other, now_ms):
     assert () == alerts(before, before)
     assert ("out_of_stock" in alerts(before, after)) == (before.in_stock and not after.in_stock)
     assert ("low_stock" in alerts(before, after)) == (after.low_stock and not before.low_stock)
+
+
+@given(facts, quantities, quantities, st.integers(0, 12), thresholds)
+def test_a_level_that_may_turn_nothing_turns_nothing(facts, quantity, other, now_ms, low_stock_at):
+    """The short question says no only where the flags in full alert nobody, and only then where nothing is on sale."""
+    before, after = flags(facts, quantity, now_ms, low_stock_at), flags(facts, other, now_ms, low_stock_at)
+    turned = may_turn(before, facts, other, low_stock_at)
+
+    assert turned or not alerts(before, after)
+    if not facts.sale and other is not None:
+        assert turned == ((before.low_stock, before.out_of_stock) != (after.low_stock, after.out_of_stock))
+    assert may_turn(None, facts, other, low_stock_at)
 
 
 @given(facts, quantities)

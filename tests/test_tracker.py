@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.change_events import CatalogChange
+from models.effects import Effects
 from models.errors import BadEvent
 from models.record import AttributeNames, RecordLimits
 from models.stock import Level
-from models.tracker import Effects, Tracker
+from models.tracker import Tracker
 from models.tracker_recovery import Recovery, read_embedding, read_record, read_stock
 from models.truth_messages import (
     ImageEmbedding,

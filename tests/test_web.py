@@ -569,7 +569,7 @@ class Producer:
         self.error = error
 
     def create_batch(self) -> Any:
-        return SimpleNamespace(append=lambda **message: None, close=lambda: None)
+        return SimpleNamespace(extend=lambda messages, now_ms: 1, close=lambda: None)
 
     async def send_batch(self, batch: object, topic: str, *, partition: int) -> Any:
         if self.error is None:
