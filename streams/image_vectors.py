@@ -1,8 +1,8 @@
 """From an image link to its vector: fetch, digest, decode, embed.  Shared by the embed stage and by requests by image.
 
-Decoding runs in a small pool and the model in a thread of its own, both outside the event loop; images that wait for
-the model run as one batch.  The bytes of a picture seen before (by digest), or the same part of them, are not embedded
-again.
+A picture goes from its bytes to its vector outside the event loop, without coming back in between: digest and pixels
+in a small pool, the model in a thread of its own, in which all that wait for it run as one batch.  The bytes of a
+picture seen before (by digest), or the same part of them, are not embedded again.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from models.embedder import Embedder
 from models.errors import BadEvent
 from models.image import ImageLimits, decode
 from models.request_seeds import Crop
-from models.vectors import Vectors, pack_half
+from models.vectors import pack_half
 from streams.fetch import ImageFetcher
 from streams.metrics import Metrics
 
@@ -29,6 +30,28 @@ BATCH_MAX = 16
 KNOWN_MAX = 100_000
 """Digests remembered, some 500 bytes each."""
 DECODERS = 2
+
+
+class _Found(NamedTuple):
+    """What came of a picture: its digest, its name among those known, its packed vector, `known` or `embedded`."""
+
+    digest: str
+    key: str
+    vector: str
+    outcome: str
+
+
+class _Decoded(NamedTuple):
+    """A picture that waits for the model: uint8[S, S, 3], and the future that its vector is for."""
+
+    pixels: NDArray[np.uint8]
+    digest: str
+    key: str
+    found: asyncio.Future[_Found]
+
+    def result(self, outcome: str | Exception) -> _Found | Exception:
+        """What to tell of it when the model made this of it."""
+        return outcome if isinstance(outcome, Exception) else _Found(self.digest, self.key, outcome, "embedded")
 
 
 class ImageVectors:
@@ -42,8 +65,8 @@ class ImageVectors:
         self._known: OrderedDict[str, str] = OrderedDict()
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
-        self._waiting: list[tuple[NDArray[np.uint8], asyncio.Future[Vectors]]] = []
-        self._running: asyncio.Task[None] | None = None
+        self._waiting: deque[_Decoded] = deque()
+        """Filled by the decoders, emptied by the model's thread; appending and taking from the left need no lock."""
 
     @property
     def model(self) -> str:
@@ -56,59 +79,69 @@ class ImageVectors:
         `crop`: only that part of the picture; the digest is that of the whole file.
         """
         data = await self.fetcher.fetch(link)
-        loop = asyncio.get_running_loop()
-        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-        key = digest if crop is None else f"{digest} {crop}"  # a part of a picture is another picture
-        if key in self._known:
-            self._known.move_to_end(key)
-            return digest, self._known[key], "known"
-        pixels = await loop.run_in_executor(self._decoders, decode, data, self.embedder.size, self.limits, crop)
-        vector = pack_half(await self._embed(pixels))
+        found: asyncio.Future[_Found] = asyncio.get_running_loop().create_future()
+        self._decoders.submit(self._decode, data, crop, found)
+        digest, key, vector, outcome = await found
         self._known[key] = vector
+        self._known.move_to_end(key)
         if len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
-        return digest, vector, "embedded"
+        return digest, vector, outcome
 
-    async def _embed(self, pixels: NDArray[np.uint8]) -> Vectors:
-        """float32[D] of uint8[S, S, 3], in a batch with whatever waits beside it."""
-        future: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
-        self._waiting.append((pixels, future))
-        if self._running is None or self._running.done():
-            self._running = asyncio.ensure_future(self._run_batches())
-        return await future
-
-    async def _run_batches(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
-            started = time.perf_counter()
-            outcomes = await loop.run_in_executor(self._model_thread, self._run, [pixels for pixels, _ in batch])
-            self.metrics.embed_seconds.observe(time.perf_counter() - started)
-            for (_, future), outcome in zip(batch, outcomes, strict=True):
-                if future.done():
-                    continue
-                if isinstance(outcome, BaseException):
-                    future.set_exception(outcome)
-                else:
-                    future.set_result(outcome)
-
-    def _run(self, pictures: list[NDArray[np.uint8]]) -> list[Any]:
-        """A vector or an exception for each picture; one that the model finds nothing in costs the others nothing."""
+    def _decode(self, data: bytes, crop: Crop | None, found: asyncio.Future[_Found]) -> None:
+        """In a thread of the pool: find a picture among those known, or decode it and hand it on to the model."""
+        if found.cancelled():
+            return
         try:
-            return list(self.embedder.embed(np.stack(pictures)))
-        except BadEvent:
-            return [self._run_one(picture) for picture in pictures]
+            digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+            key = digest if crop is None else f"{digest} {crop}"  # a part of a picture is another picture
+            if vector := self._known.get(key):
+                _tell([(found, _Found(digest, key, vector, "known"))])
+            else:
+                pixels = decode(data, self.embedder.size, self.limits, crop)
+                self._waiting.append(_Decoded(pixels, digest, key, found))
+                self._model_thread.submit(self._run_batch)
+        except Exception as error:
+            _tell([(found, error)])
+
+    def _run_batch(self) -> None:
+        """In the model's thread, once for each picture: embed all that wait, which may be none any more."""
+        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
+        if not batch:
+            return
+        started = time.perf_counter()
+        outcomes = self._run([each.pixels for each in batch])
+        self.metrics.embed_seconds.observe(time.perf_counter() - started)
+        _tell([(each.found, each.result(outcome)) for each, outcome in zip(batch, outcomes, strict=True)])
+
+    def _run(self, pictures: Sequence[NDArray[np.uint8]]) -> list[str | Exception]:
+        """A packed vector or an exception for each; one that the model finds nothing in costs the others nothing."""
+        try:
+            return [pack_half(vector) for vector in self.embedder.embed(np.stack(pictures))]
+        except BadEvent as error:
+            if len(pictures) == 1:
+                return [error]
+            return [outcome for picture in pictures for outcome in self._run([picture])]
         except Exception as error:
             return [error] * len(pictures)
-
-    def _run_one(self, picture: NDArray[np.uint8]) -> Any:
-        try:
-            return self.embedder.embed(picture[None])[0]
-        except Exception as error:
-            return error
 
     async def close(self) -> None:
         """Stop the threads and the connections of the fetcher."""
         await self.fetcher.close()
         self._decoders.shutdown(wait=False, cancel_futures=True)
         self._model_thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _tell(outcomes: Sequence[tuple[asyncio.Future[_Found], _Found | Exception]]) -> None:
+    """From a thread: let those who wait go on, in one turn of their loop."""
+    outcomes[0][0].get_loop().call_soon_threadsafe(_settle, outcomes)
+
+
+def _settle(outcomes: Sequence[tuple[asyncio.Future[_Found], _Found | Exception]]) -> None:
+    for future, outcome in outcomes:
+        if future.done():  # nobody waits for it any more
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)

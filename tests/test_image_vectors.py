@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from models.errors import BadEvent
 from models.image import ImageLimits, encode_png
 from models.vectors import unpack_half
 from streams.image_vectors import ImageVectors
 from streams.metrics import Metrics
+from tests.waiting import wait_until
 
 
 class Halves:
@@ -48,3 +54,57 @@ async def test_parts_of_a_picture_are_known_apart() -> None:
     colours = [unpack_half(vector, 3).round(1).tolist() for _, vector, _ in asked[::2]]
     assert colours[1:] == [[1, 0, 0], [0, 0, 1]]
     assert colours[0][0] == colours[0][2]
+
+
+class Greys:
+    """A fetcher of evenly grey pictures, by their number, and a model that waits until it is told to go on.
+
+    Number 13 is a picture that the model finds nothing in, a negative one is no picture at all.
+    """
+
+    model, size, dimension = "greys@1", 8, 2
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.go_on = threading.Event()
+
+    async def fetch(self, link: str) -> bytes:
+        return encode_png(np.full((4, 4, 3), int(link), np.uint8)) if int(link) >= 0 else b"no picture"
+
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.batches.append(len(pixels))
+        self.go_on.wait(30)
+        greys = pixels[:, 0, 0, 0].astype(np.float32)
+        if (greys == 13).any():
+            raise BadEvent("nothing in it")
+        return np.stack([greys, 1 - greys], axis=1)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def test_pictures_that_wait_for_the_model_are_one_batch() -> None:
+    """While it runs others are decoded; each gets its own vector, and one that cannot be used costs nobody else his."""
+    greys = Greys()
+    vectors = ImageVectors(greys, greys, ImageLimits(), Metrics())  # type: ignore[arg-type]
+
+    first = asyncio.ensure_future(vectors.of_link("100"))
+    await wait_until(lambda: greys.batches == [1])
+    others = [asyncio.ensure_future(vectors.of_link(str(number))) for number in range(-1, 20)]
+    await wait_until(lambda: others[0].done() and len(vectors._waiting) == 20)
+    left = others.pop()
+    left.cancel()
+    greys.go_on.set()
+    outcomes = await asyncio.gather(first, *others, return_exceptions=True)
+
+    await vectors.close()
+    assert greys.batches[:2] == [1, 16]
+    assert sum(greys.batches[1:]) in (20 + 16, 20 + 4), "all of them, and those of the bad picture's batch once more"
+    for number, outcome in zip([100, *range(-1, 19)], outcomes, strict=True):
+        if number in (-1, 13):
+            assert isinstance(outcome, BadEvent)
+        else:
+            assert not isinstance(outcome, BaseException)
+            assert unpack_half(outcome[1], 2)[0] == number
+    with pytest.raises(asyncio.CancelledError):
+        await left
