@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
-from streams.connection import Connection
+from aiokafka.producer.message_accumulator import BatchBuilder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.connection import Connection, ProducedBatch
 from streams.outbox import Message, Outbox
 from tests.brokers import TestBroker
 
@@ -34,3 +39,31 @@ async def test_many_batches_at_once_for_a_partition(broker: TestBroker, topic_pr
         await producer.stop()
 
     assert places == list(range(AT_ONCE))
+
+
+small = st.binary(max_size=20)
+messages = st.builds(
+    Message,
+    st.none() | small,
+    st.none() | small | st.just(b"x" * 300),
+    st.lists(st.tuples(st.text(max_size=3), small), max_size=2),
+    st.none() | st.integers(1, 2**40),
+)
+
+
+@given(st.lists(messages, max_size=12), st.sampled_from([1, 100, 400, 10_000]))
+def test_messages_at_once_are_the_batches_of_messages_one_by_one(sent: Sequence[Message], bytes_max: int) -> None:
+    """The same bytes, cut at the same places; a message that is larger than a batch goes alone."""
+    expected = [BatchBuilder(bytes_max, 0)]
+    for each in sent:
+        fields = {"key": each.key, "value": each.value, "headers": list(each.headers)}
+        if expected[-1].append(timestamp=each.timestamp_ms or 5, **fields) is None:
+            expected.append(BatchBuilder(bytes_max, 0))
+            assert expected[-1].append(timestamp=each.timestamp_ms or 5, **fields) is not None
+
+    got, begin = [ProducedBatch(bytes_max, 0)], 0
+    while (begin := begin + got[-1].extend(sent[begin:], 5)) < len(sent):
+        got.append(ProducedBatch(bytes_max, 0))
+
+    assert [batch.record_count() for batch in expected] == [batch.record_count() for batch in got]
+    assert [bytes(batch._build()) for batch in expected] == [bytes(batch._build()) for batch in got]
