@@ -17,11 +17,10 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from indexes.column import Column, Mask, compare_numbers
-from models.attributes import attribute_values
+from indexes.record_parts import names_of, reader_of, record_values
 from models.filter_tree import And, Facet, Filter, Not, Or, Range, Scalar, facet_text, facet_texts, number_of
 from models.stock import DERIVED, flags, next_turn_ms
 from models.truth_messages import Facts
@@ -101,7 +100,7 @@ class Columns:
         while ordinal >= self.capacity:
             self.grow(self.capacity * 2)
         if self._names is not None and record != self._records[ordinal]:
-            values = _values(record)
+            values = record_values(record)
             self._names.update(values)
             for name, column in self._columns.items():
                 column.put(ordinal, values.get(name, ()))
@@ -237,8 +236,9 @@ class Columns:
     def _build(self, attribute: str) -> Column:
         column = Column(self.capacity)
         if attribute in self._known_names():
+            read = reader_of(attribute)
             for ordinal in np.flatnonzero(self.present).tolist():
-                values = _values(self._records[ordinal]).get(attribute)
+                values = read(self._records[ordinal])
                 if values:
                     column.put(ordinal, values)
         return column
@@ -248,7 +248,7 @@ class Columns:
         if self._names is None:
             self._names = set()
             for ordinal in np.flatnonzero(self.present).tolist():
-                self._names.update(_values(self._records[ordinal]))
+                self._names.update(names_of(self._records[ordinal]))
         return self._names
 
 
@@ -257,7 +257,3 @@ def family_number(group: str | None) -> int:
     if group is None:
         return 0
     return int.from_bytes(hashlib.blake2b(group.encode("utf-8", "surrogatepass"), digest_size=7).digest()) + 1
-
-
-def _values(record: bytes) -> dict[str, tuple[Scalar, ...]]:
-    return attribute_values(orjson.loads(record))

@@ -186,7 +186,8 @@ def test_an_attribute_that_no_item_has_costs_no_column(monkeypatch: pytest.Monke
 
     assert ["a", "c"] == list(columns._columns)
     with monkeypatch.context() as patch:
-        patch.setattr(columns_module, "attribute_values", None)
+        patch.setattr(columns_module, "reader_of", None)
+        patch.setattr(columns_module, "names_of", None)
         assert found(columns.mask(Not(Facet("nowhere", "1")))) == {0}
     columns.put(1, b'{"nothing": 1}', Facts(), None)
     assert {1} == found(columns.mask(Facet("nothing", "1")))
