@@ -128,12 +128,17 @@ def _send(settings: Settings, topic: str, rounds: AsyncIterable[Sequence[Change]
             try:
                 await publish_changes(connection, name, rounds, advance)
             except KindredError:
-                terminal.note(f"published {advance.done:,} {unit} to {name}, then this came:")
+                terminal.note(f"published {_counted(advance.done, unit)} to {name}, then this came:")
                 raise
         rate = f" in {advance.seconds:.1f} s, {advance.rate:,.0f}/s" if advance.done >= RATE_TOLD_FROM else ""
-        terminal.line(f"published {advance.done:,} {unit} to {name}{rate}")
+        terminal.line(f"published {_counted(advance.done, unit)} to {name}{rate}")
 
     return with_broker(settings, work)
+
+
+def _counted(count: int, unit: str) -> str:
+    """`3 rules`, `1 rule`."""
+    return f"{count:,} {unit.removesuffix('s') if count == 1 else unit}"
 
 
 def _hint_at_root(folder: Path, settings: Settings) -> None:

@@ -572,7 +572,7 @@ async def test_publish_bad_line(kindred, connection, settings):
     result = await kindred("publish", "catalog", "-", input=b'{"objectID":"a"}\n{"objectID":\n')
 
     assert 1 == result.exit_code
-    assert "published 1 records" in result.stderr
+    assert "published 1 record to" in result.stderr
     assert "error: standard input:2: expected one JSON object a line" in result.stderr
     assert 1 == len(await arrived(connection, settings.topic_prefix + "catalog-changes"))
 
