@@ -27,7 +27,8 @@ from models.errors import BadRequest, Unavailable
 from models.field_values import shown
 from models.request import MODEL, ImageSeed, Request
 from streams.admission import Pace, Share, Slots
-from streams.answer_queue import SLICE_ENTRIES_MAX, SLICE_HITS_MAX, hits_asked
+from streams.answer_queue import SLICE_ENTRIES_MAX as ANSWERS_MAX
+from streams.answer_queue import SLICE_HITS_MAX, hits_asked
 from streams.answerer import Entry, Images, images_of
 from streams.gateway import CALL_S, Gateway
 from streams.gateway_rules import PATH, RULES_MAX
@@ -45,6 +46,8 @@ CALL_S_MAX = 5.0
 """After which it does too."""
 SHARE_MAX = 0.2
 """Of the loop."""
+SLICE_ENTRIES_MAX = ANSWERS_MAX // 2
+"""Of a slice: each is answered twice."""
 LARGE_BYTES = 10_000
 """Of a body, from which on reading it is a slice of its own."""
 CONTEXTS_MAX = 100

@@ -13,8 +13,8 @@ from models.filter_tree import format_filter
 from models.rule import Rule
 from models.rule_trial import why_never
 from models.rules import DEFAULT_RULE, DEFAULT_RULE_ID, parse_rule
-from streams.moments import duration, moment
-from streams.rule_trial_report import PLACED
+from streams.moments import moment
+from streams.rule_trial_report import PLACED, window_of
 from streams.terminal import Terminal, brief
 from streams.trial_client import TrialOutcome
 
@@ -117,10 +117,11 @@ def show_rules(terminal: Terminal, listed: ListedRules) -> None:
     told = terminal.line if terminal.for_people else terminal.note
     if listed.requests:
         told(
-            f"applied: of the newest {listed.requests:,} requests of the last {duration(listed.window_ms)}", style="dim"
+            f"applied: of the newest {listed.requests:,} requests, asked in the last {window_of(listed.window_ms)}",
+            style="dim",
         )
     else:
-        told(f"nobody asked on the topic in the last {duration(listed.window_ms)}, so nothing is counted", style="dim")
+        told(f"nobody asked on the topic in the last {window_of(listed.window_ms)}, so nothing is counted", style="dim")
 
 
 def when_of(rule: Rule) -> str:

@@ -168,8 +168,14 @@ def source_of(recorded: Recorded, window_ms: int | None) -> str:
     different = f", {len(recorded.bodies):,} different" if len(recorded.bodies) < recorded.taken else ""
     if window_ms is None:
         of = f"the first {recorded.taken:,} of {recorded.there:,}" if (recorded.there or 0) > recorded.taken else ""
-        return f"{of or f'all {recorded.taken:,}'} requests of the file{different}"
+        return f"{of or f'the {recorded.taken:,}'} request{'s' * (recorded.taken != 1)} of the file{different}"
     newest = f"the newest {recorded.taken:,}"
     if recorded.there is not None:
         newest += f" of {recorded.there:,}" if recorded.there > recorded.taken else ""
-    return f"{newest} requests of the last {duration(window_ms)}{different}"
+    return f"{newest} requests of the last {window_of(window_ms)}{different}"
+
+
+def window_of(window_ms: int) -> str:
+    """`1 h`, as it was asked for, rather than `60 min`."""
+    hours, rest = divmod(window_ms, 3_600_000)
+    return f"{hours} h" if hours and not rest else duration(window_ms)

@@ -76,12 +76,12 @@ def _sides(totals: Totals) -> list[tuple[str, str, str, str]]:
         _row(
             f"first {FIRST}: low in stock", _part(before.low_stock, before), _part(after.low_stock, after), 100, 1, " %"
         ),
-        _row(f"first {FIRST}: visual score", totals.score(before), totals.score(after), 1, 2),
+        _row(f"first {FIRST}: visual score", totals.score(before), totals.score(after), 1, 1),
         _row("hits an answer", share(before.hits, before.answers), share(after.hits, after.answers), 1, 1),
         _row("answers without hits", before.empty, after.empty, 1, 0),
     ]
     if (given_up := totals.given_up_where_changed) is not None:
-        rows.append((f"first {FIRST}: visual score, where changed", "", "", f"{-given_up:+.2f}"))
+        rows.append((f"first {FIRST}: visual score, where changed", "", "", f"{-given_up:+.1f}"))
     return rows
 
 
@@ -94,7 +94,8 @@ def _row(
 ) -> tuple[str, str, str, str]:
     if before is None or after is None:
         return (name, "", "", "")
-    difference = round(scale * (after - before), digits)
+    # Of what is shown, so that the table adds up.
+    difference = round(round(scale * after, digits) - round(scale * before, digits), digits)
     told = f"{difference:+,.{digits}f}" if difference else "="
     return name, f"{scale * before:,.{digits}f}{unit}", f"{scale * after:,.{digits}f}{unit}", told
 

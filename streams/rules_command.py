@@ -21,10 +21,9 @@ from models.rule import Rule
 from models.rules import parse_rule
 from streams.change_files import item_key, read_rules
 from streams.connection import Connection
-from streams.moments import duration
 from streams.recorded_requests import Recorded, file_requests, recorded_requests
 from streams.rule_list import ListedRules, show_rules
-from streams.rule_trial_report import TrialReport, source_of
+from streams.rule_trial_report import TrialReport, source_of, window_of
 from streams.rule_trial_table import show_trial
 from streams.session import with_broker
 from streams.settings import Settings
@@ -211,7 +210,7 @@ def try_rules(
         recorded = await _recorded(connection, settings, window_ms, limit or LIMIT, terminal)
         if not recorded.taken:
             raise Unavailable(
-                f"nobody asked on {settings.topic_prefix}similar-requests in the last {duration(window_ms)}: "
+                f"nobody asked on {settings.topic_prefix}similar-requests in the last {window_of(window_ms)}: "
                 "take a longer time (--last 1d), or requests of a file (--requests FILE)"
             )
         return await replay(recorded, source_of(recorded, window_ms))

@@ -145,8 +145,10 @@ class TrialClient:
                     answer = await response.read()
                     status, wait_s = response.status, float(response.headers.get("Retry-After", "1"))
             except (TimeoutError, aiohttp.ClientError, OSError) as error:
+                unheard = isinstance(error, aiohttp.ClientConnectorError)
+                reason = "nobody listens there" if unheard else str(error) or type(error).__name__
                 raise Unavailable(
-                    f"no worker answers at {self.settings.web} (KINDRED_WEB): {error or type(error).__name__}; "
+                    f"no worker answers at {self.settings.web} (KINDRED_WEB): {reason}; "
                     "one with the stage serve has to run"
                 ) from None
             if status == 200:
