@@ -23,7 +23,8 @@ COPY --from=build /opt/kindred /opt/kindred
 RUN useradd --uid 10001 --create-home kindred && install -d -o kindred -g kindred /var/lib/kindred
 # One thread per BLAS call: workers grow by processes, and more threads make small products slower.
 ENV PATH=/opt/kindred/bin:$PATH PYTHONUNBUFFERED=1 OPENBLAS_NUM_THREADS=1 KINDRED_DATA=/var/lib/kindred
-USER kindred
+# By number, so that an orchestrator can see that it is not root.
+USER 10001
 WORKDIR /var/lib/kindred
 VOLUME /var/lib/kindred
 ENTRYPOINT ["kindred"]
