@@ -20,6 +20,7 @@ from indexes.explanation import Explained, Explainer
 from indexes.looks import Looks
 from indexes.outcome import Outcome
 from indexes.pins import Pins
+from indexes.plain_answers import PLAIN_MIN, TOGETHER_MAX, PlainAnswers
 from indexes.question import Question, Questions, Row
 from indexes.results import AnswerSettings, ResultWriter
 from indexes.seeds import resolve_seeds
@@ -34,9 +35,6 @@ from models.request import ImageKey, Request
 from models.rules import RuleBook
 
 Vectors = NDArray[np.float32]
-
-TOGETHER_MAX = 128
-"""Requests for up to so many candidates share one search, at the count of the one that wants most."""
 
 
 def answer_requests(
@@ -72,6 +70,7 @@ class Answering:
         self.looks = Looks(shards)
         self.pins = Pins(shards, self.looks)
         self.writer = ResultWriter(shards, settings)
+        self.plain = PlainAnswers(shards, self.shortlist, self.writer)
 
     def run(
         self,
@@ -86,6 +85,11 @@ class Answering:
                 asked.append(self.question(number, entry, images))
             except BadRequest as error:
                 results[number] = self.writer.failed(str(error), error.status)
+        plain = [one for one in asked if self.plain.asks(one)] if seen is None and len(asked) >= PLAIN_MIN else []
+        if len(plain) >= PLAIN_MIN:
+            for question, result in self.plain.results(plain):
+                results[question.number] = result
+            asked = [one for one in asked if results[one.number] is None]
         for question, outcome in self.outcomes(asked):
             explained = self._explained(question, outcome) if question.request.explain else None
             results[question.number] = self.writer.result(question, outcome, explained)

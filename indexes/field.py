@@ -26,9 +26,18 @@ class Candidates(NamedTuple):
     """Which image that is: index in the record's images."""
     fields: NDArray[np.int16]
     """Which of the searched shards the item is in."""
+    factors: NDArray[np.float32]
+    """What the similarity is multiplied by."""
 
 
-NOTHING = Candidates(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.int16), np.zeros(0, np.int16))
+_NONE = np.zeros(0)
+NOTHING = Candidates(
+    _NONE.astype(np.int32),
+    _NONE.astype(np.float32),
+    _NONE.astype(np.int16),
+    _NONE.astype(np.int16),
+    _NONE.astype(np.float32),
+)
 
 
 class Field(NamedTuple):
@@ -43,6 +52,11 @@ class Field(NamedTuple):
     """By query: bool[N] by ordinal, None: all."""
     factors: Sequence[NDArray[np.floating] | None]
     """By query: positive factors [N] by ordinal, None: 1.  A factor of 0 rules an item out."""
+
+
+def joined(found: Sequence[Candidates]) -> Candidates:
+    """Those of several queries, one after the other."""
+    return Candidates._make(map(np.concatenate, zip(*found, strict=True)))
 
 
 class Weights:

@@ -67,6 +67,18 @@ class ResultWriter:
 
     def result(self, question: Question, outcome: Outcome, explained: Explained | None) -> Result:
         """The result with these rows as its hits, in their order."""
+        asked = retrieved(question.request.attributes)
+        heads = [shard.heads.form(asked, question.request.highlight) for shard in self._shards]
+        if outcome.origins or explained is not None or asked.derived:
+            pieces = self._hits(heads, question, outcome, asked, explained)
+        else:
+            pieces = self._plain_hits(heads, outcome.rows, question.factors)
+        return self.written(question, pieces, len(outcome.rows), explained)
+
+    def written(
+        self, question: Question, pieces: Sequence[bytes], count: int, explained: Explained | None = None
+    ) -> Result:
+        """The result with these `count` hits, in pieces."""
         settings, request = self._settings, question.request
         query_id = None
         if request.click_analytics and settings.new_query_id is not None:
@@ -79,19 +91,12 @@ class ResultWriter:
             )
         if explained is not None:
             tail += result_tail({"explain": explained.answer})
-        asked = retrieved(request.attributes)
-        heads = [shard.heads.form(asked, request.highlight) for shard in self._shards]
-        if outcome.origins or explained is not None or asked.derived:
-            hits = self._hits(heads, question, outcome, asked, explained)
-        else:
-            hits = self._plain_hits(heads, outcome.rows, question.factors)
-        count = len(outcome.rows)
-        body = result_bytes(hits, count, request.count, processing_ms=elapsed_ms, query_id=query_id, tail=tail)
+        body = result_bytes(pieces, count, request.count, processing_ms=elapsed_ms, query_id=query_id, tail=tail)
         return Result(body)
 
     @staticmethod
-    def _plain_hits(heads: Sequence[FormHeads], rows: list[Row], factors: Factors) -> bytes:
-        """The JSON of hits that the model found, with commas between.
+    def _plain_hits(heads: Sequence[FormHeads], rows: list[Row], factors: Factors) -> list[bytes]:
+        """The pieces of hits that the model found.
 
         The same as `_hits`, in half the time: scores are worked out here (as `models.ranking` has them).
         """
@@ -111,7 +116,7 @@ class ResultWriter:
             else:
                 put(scores[0])
                 put(ends[0])
-        return b"".join(pieces)[:-1]
+        return pieces
 
     def _hits(
         self,
@@ -120,8 +125,8 @@ class ResultWriter:
         outcome: Outcome,
         asked: Retrieved,
         explained: Explained | None,
-    ) -> bytes:
-        """The hits' JSON, with commas between."""
+    ) -> list[bytes]:
+        """The pieces of any hits."""
         pieces: list[bytes] = []
         for at, row in enumerate(outcome.rows):
             number, ordinal, image, similarity = row
@@ -134,7 +139,7 @@ class ResultWriter:
             if explained is not None:
                 end = b'%b,"_explain":%b},' % (end[:-2], orjson.dumps(explained.hits[at]))
             pieces += (from_elsewhere(head, origin) if origin else head, HUNDREDTHS[visual_hundredths(similarity)], end)
-        return b"".join(pieces)[:-1]
+        return pieces
 
     def _tail(self, rules: tuple[Rule, ...]) -> bytes:
         known = self._tails.get(id(rules))

@@ -88,8 +88,8 @@ class _Run:
         groups: dict[tuple[int, ...], int] = {}
         self.group_of = np.zeros(len(queries), np.intp)
         self.weights: list[list[Weights]] = []
-        for number in range(len(queries)):
-            key = tuple(id(asked[number]) for field in fields for asked in (field.allowed, field.factors))
+        asked = [map(id, by_query) for field in fields for by_query in (field.allowed, field.factors)]
+        for number, key in enumerate(zip(*asked, strict=True)):
             group = groups.setdefault(key, len(groups))
             if group == len(self.weights):
                 self.weights.append([Weights(field.allowed[number], field.factors[number]) for field in fields])
@@ -244,12 +244,12 @@ class _Run:
             items = (query * len(self.fields) + field) * (np.int64(1) << 32) + owner
             first = np.sort(np.unique(items, return_index=True)[1])
             order, query, field, owner, image = order[first], query[first], field[first], owner[first], image[first]
-        similarity = similarity[order]
+        similarity, weight = similarity[order], weight[order]
         bounds = np.searchsorted(query, np.arange(len(self.queries) + 1)).tolist()
         answers = []
         for start, stop in pairwise(bounds):
             best = slice(start, min(stop, start + count))
-            answers.append(Candidates(owner[best], similarity[best], image[best], field[best]))
+            answers.append(Candidates(owner[best], similarity[best], image[best], field[best], weight[best]))
         return answers
 
     def _untie(

@@ -13,7 +13,7 @@ fields written before the closing brace; nothing is parsed.  What is easy to get
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -112,12 +112,15 @@ def rank_end(number: int) -> bytes:
 
 
 def result_bytes(
-    hits: bytes, count: int, hits_wanted: int, *, processing_ms: int, query_id: str | None, tail: bytes
+    pieces: Sequence[bytes], count: int, hits_wanted: int, *, processing_ms: int, query_id: str | None, tail: bytes
 ) -> bytes:
-    """A result's JSON object.  `hits`: `count` hits with commas between; `tail`: its last fields (`result_tail`)."""
+    """A result's JSON object.  `pieces`: of `count` hits, each with a comma at its end, as `rank_end` has it.
+
+    `tail`: the result's last fields (`result_tail`).  The pieces are copied once, here.
+    """
     query = b"" if query_id is None else b',"queryID":%b' % orjson.dumps(query_id)
-    return b'{"hits":[%b],"nbHits":%d,"hitsPerPage":%d,"page":0,"nbPages":%d,"processingTimeMS":%d%b%b}' % (
-        hits,
+    last = pieces[-1][:-1] if pieces else b""
+    end = b'],"nbHits":%d,"hitsPerPage":%d,"page":0,"nbPages":%d,"processingTimeMS":%d%b%b}' % (
         count,
         hits_wanted,
         1 if count else 0,
@@ -125,6 +128,7 @@ def result_bytes(
         query,
         tail,
     )
+    return b"".join([b'{"hits":[', *pieces[:-1], last, end])
 
 
 def result_tail(fields: Mapping[str, Any]) -> bytes:

@@ -163,7 +163,7 @@ def test_a_result_has_the_contracts_fields() -> None:
     hit = head + HUNDREDTHS[5012] + rank_end(6000)[:-1]
     tail = result_tail({"index": "items", "appliedRules": ["default"]})
 
-    body = result_bytes(b",".join([hit, hit]), 2, 30, processing_ms=4, query_id="q1", tail=tail)
+    body = result_bytes([hit + b",", hit + b","], 2, 30, processing_ms=4, query_id="q1", tail=tail)
 
     assert body[:1] == b"{"
     own = {"_score": 50.12, "_rankScore": 60.0, "_matchedImage": "https://x", "_source": "model"}
@@ -182,7 +182,7 @@ def test_a_result_has_the_contracts_fields() -> None:
 
 def test_a_result_without_hits() -> None:
     """No page; no queryID unless one is given; an empty tail is none."""
-    body = orjson.loads(result_bytes(b"", 0, 30, processing_ms=0, query_id=None, tail=result_tail({})))
+    body = orjson.loads(result_bytes([], 0, 30, processing_ms=0, query_id=None, tail=result_tail({})))
 
     assert body == {"hits": [], "nbHits": 0, "hitsPerPage": 30, "page": 0, "nbPages": 0, "processingTimeMS": 0}
 

@@ -770,6 +770,35 @@ def test_another_worker_answers_with_the_same_bytes(tmp_path: Path, seed: int) -
     assert one == [workers[0].ask(body)[0].body for body in reversed(EVERYTHING)][::-1]
 
 
+PLAIN: list[dict[str, Any]] = [
+    {"objectID": "i1"},
+    {"objectIDs": ["i2", "i3", "nobody"], "unlike": ["i4"]},
+    {"objectID": "i5", "maxRecommendations": 40},
+    {"objectID": "i6", "queryParameters": {"filters": "price > 100"}},
+    {"objectID": "i7", "queryParameters": {"attributesToRetrieve": ["price"]}},
+    {"objectID": "i8", "queryParameters": {"highlightPreTag": "<b>", "clickAnalytics": True}, "outOfStock": True},
+    {"objectID": "i9", "queryParameters": {"optionalFilters": "category:b<score=900>"}},
+    {"objectID": "i1", "sameAs": ["category"]},
+]
+
+
+@pytest.mark.parametrize("factor", [0.001, 1, 1000])
+def test_plain_requests_are_answered_together_as_they_are_alone(
+    tmp_path_factory: pytest.TempPathFactory, factor: float
+) -> None:
+    """Byte for byte: with items of several images, scores below 0, and boosts beyond any table."""
+    catalog = drawn(tmp_path_factory, 2)
+    catalog.rule("boost", consequence={"params": {"boosts": [{"filters": "category:a", "factor": factor}]}})
+    try:
+        together = [result.body for result in catalog.ask(*PLAIN)]
+        alone = [catalog.ask(body)[0].body for body in PLAIN]
+    finally:
+        catalog.rules.remove("boost")
+
+    assert together == alone
+    assert [b'"hits":[]' in body for body in together].count(True) == 1
+
+
 # Everything at once, against brute force
 
 
@@ -808,7 +837,7 @@ requests = st.fixed_dictionaries(
 )
 
 
-@given(st.integers(0, 3), st.lists(requests, min_size=1, max_size=6))
+@given(st.integers(0, 3), st.lists(requests, min_size=1, max_size=12))
 @settings(max_examples=60)
 def test_random_requests_agree_with_brute_force(
     tmp_path_factory: pytest.TempPathFactory, seed: int, bodies: list[dict[str, Any]]
