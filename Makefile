@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test kafka bench lint format constraints clean
+.PHONY: help setup demo test kafka bench quality lint format constraints clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ kafka: setup  ## Apache Kafka in the foreground on PORT (9092), data kept in .ca
 
 bench: $(VENV)/.bench-stamp  ## every benchmark, on Apache Kafka; results in bench/results
 	@$(BIN)/python -m bench $(ARGS)
+
+quality: setup  ## every quality figure on the shared packs beside baselines, and contact sheets; ARGS="--quick"
+	@$(BIN)/python -m bench.quality $(ARGS)
 
 lint: setup  ## ruff and mypy
 	@$(BIN)/ruff check .

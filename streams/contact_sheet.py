@@ -26,6 +26,8 @@ TITLE, TEXT = 15, 13
 HEADING = 24
 LINE = 19
 BADGE_HEIGHT = 18
+CHARACTERS_MAX = 300
+"""Of a line: more than any has room for."""
 CARD_HEIGHT = SIDE + 8 + 2 * LINE
 PAGE: Colour = (250, 249, 246)
 PAPER: Colour = (255, 255, 255)
@@ -129,7 +131,7 @@ def _card(page: Pixels, card: Card, x: int, y: int) -> None:
 
 def _badge(page: Pixels, badge: Badge, x: int, y: int, room: int) -> int:
     """Paint it if there is room; the pixels that it took across."""
-    letters = lettering(badge.text, TEXT)
+    letters = lettering(badge.text[:CHARACTERS_MAX], TEXT)
     height, width = letters.shape
     if width + 10 > room:
         return 0
@@ -140,6 +142,7 @@ def _badge(page: Pixels, badge: Badge, x: int, y: int, room: int) -> int:
 
 def _write(page: Pixels, text: str, x: int, y: int, height: int, colour: Colour, width_max: int) -> None:
     """A line of text, cut with an ellipsis where it is too long."""
+    text = text[:CHARACTERS_MAX]
     letters = lettering(text, height)
     if letters.shape[1] > width_max:
         low, high = 0, len(text)  # the longest beginning that fits

@@ -29,7 +29,7 @@ from streams.picture_folder import picture_files
 
 BATCH = 16
 """Pictures of one run, as a worker takes them."""
-MEASURED_S = 3.0
+MEASURED_S = 2.0
 MEASURED_RUNS_MIN = 3
 NEIGHBOURS = 10
 SHEET_ROWS, SHEET_HITS = 8, 8

@@ -18,7 +18,11 @@ UNUSABLE_SHOWN = 3
 
 @click.group(short_help="Try a model of your own.")
 def model() -> None:
-    """What KINDRED_MODEL may name: any ONNX network that makes a row of numbers of a picture."""
+    """What KINDRED_MODEL may name: any ONNX network that makes a row of numbers of a picture.
+
+    \b
+    Example:  kindred model check mobilenet.onnx
+    """
 
 
 @model.command(short_help="Does a model fit, and how good and fast is it?")
@@ -93,7 +97,7 @@ def check(path: Path, images: Path | None, against: Path | None, sheet: Path, co
     if as_json:
         terminal.json(report)
     else:
-        _show(terminal, report)
+        show_check(terminal, report)
     return 0
 
 
@@ -106,7 +110,8 @@ def _show_unsaid(terminal: Terminal, unsaid: Any) -> None:
     terminal.line(unsaid.example_text, style="bold")
 
 
-def _show(terminal: Terminal, report: dict[str, Any]) -> None:
+def show_check(terminal: Terminal, report: dict[str, Any]) -> None:
+    """What was found, for people; `report` as `--json` has it."""
     said, cost, against = report["input"], report["cost"], report["against"]
     scaled = (
         "the pixels as they are"

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 import msgspec
+import numpy as np
 import orjson
 import pytest
 from aiohttp import web
@@ -23,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import BadEvent
+from models.image import decode, encode_png
 from models.truth_messages import (
     Facts,
     ImageEmbedding,
@@ -608,6 +610,27 @@ async def test_similar(kindred, connection, settings):
     assert "1\tb\tRunner\t91.2\t\t\t\t" in table.stdout.splitlines()
     assert result == orjson.loads(as_json.stdout)
     assert 3 == orjson.loads(seen[0].value)["maxRecommendations"]
+
+
+async def test_similar_draws_its_answer(kindred, connection, settings, tmp_path):
+    """`--sheet` draws the item and its hits, with the pictures that their links lead to as far as they can be had."""
+    for name, colour in (("a.png", (200, 0, 0)), ("b.png", (0, 0, 200))):
+        (tmp_path / name).write_bytes(encode_png(np.full((9, 9, 3), colour, np.uint8)))
+    record = ItemRecord(msgspec.Raw(b'{"objectID":"a","image":"a.png"}'), Facts(), ("a.png",), 1, 5, Written(1, 1))
+    topic = settings.topic_prefix + ITEM_RECORDS
+    await write(connection, (topic, partition_of(b"a", SHARDS), Message(b"a", write_message(record))))
+    hit = {"objectID": "b", "image": ["b.png"], "_score": 91.25, "_rankScore": 104.9, "on_sale": True, "price": 9.5}
+    result = {"hits": [hit, {"objectID": "c", "image": "gone.png", "_score": 1.0}, {"objectID": "d", "image": 7}]}
+    sheet = tmp_path / "sheet.png"
+
+    async with responding(connection, settings, lambda _: [answer(result)]):
+        told = await kindred(
+            *("similar", "a", "--sheet", str(sheet), "--timeout", "30"), env={"KINDRED_IMAGE_ROOT": str(tmp_path)}
+        )
+
+    assert told.exit_code == 0, told.output
+    page = decode(sheet.read_bytes(), 600)
+    assert [True, True] == [bool((page == colour).all(axis=-1).any()) for colour in ((200, 0, 0), (0, 0, 200))]
 
 
 async def test_similar_fails(kindred, connection, settings):
