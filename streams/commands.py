@@ -29,6 +29,7 @@ from streams.session import required_broker, with_broker
 from streams.settings import PREFIX, BadSetting, Settings
 from streams.terminal import Terminal, printable
 from streams.topics import ensure_topics, topic_table
+from streams.watch_commands import watch, watches
 
 STAGES = ("track", "embed", "index", "serve")
 SECRETS = ("search_key", "admin_key")
@@ -77,7 +78,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-for command in (publish, rules, similar, item, status, dead_letters, model):
+for command in (publish, rules, similar, watch, watches, item, status, dead_letters, model):
     main.add_command(command)
 
 

@@ -40,6 +40,7 @@ from streams.metrics import Metrics
 from streams.serve import Serve
 from streams.settings import Settings
 from streams.track import Track
+from streams.watch import Watch
 from streams.web import Web
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,9 @@ class Parts:
             serve = Serve(connection, settings, self.metrics, clock_ms, index, vectors)
             services.append(serve)
             pages["serve"] = serve
+            watch = Watch(connection, settings, self.metrics, writer, clock_ms, index, serve.rules)
+            services.append(watch)
+            pages["watch"] = watch
             front.gateway = Gateway(settings, serve.answerer, serve.rules)
             front.gateway.register(front.web)
             RuleCalls(front.gateway).register(front.web)
