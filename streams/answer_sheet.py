@@ -27,6 +27,8 @@ from streams.settings import Settings
 
 SHOWN_SIDE_MAX = 336
 """Pixels of a picture before it is fitted into its card."""
+MOVED_MIN = 0.05
+"""Of a score: less is not seen with one decimal."""
 FLAGS = {
     "on_sale": Badge("on sale", "sale"),
     "low_stock": Badge("low stock", "low"),
@@ -121,8 +123,7 @@ async def _found(pictures: _Pictures, rank: int, hit: Mapping[str, Any]) -> Card
     badges = [Badge(f"{rank}", "query")]
     if isinstance(score, int | float):
         badges.append(Badge(f"{score:.1f}", "note"))
-    moved = isinstance(ranked, int | float) and isinstance(score, int | float) and abs(ranked - score) >= 0.05
-    if moved:
+    if isinstance(score, int | float) and isinstance(ranked, int | float) and abs(ranked - score) >= MOVED_MIN:
         badges.append(Badge(f"ranked {ranked:.1f}", "good" if ranked > score else "bad"))
     flags = [badge for name, badge in FLAGS.items() if hit.get(name) is True]
     if hit.get("_source") not in (None, "model"):

@@ -90,9 +90,11 @@ class Catalog:
         if centred and fit.due():
             self.mean, _ = fit.fit()
             self.shard.use_mean(self.mean)
-        ordinals = [self.shard.ordinal(item_id) for item_id in ids]
         self._places = np.full(self.shard.capacity, -1)
-        self._places[ordinals] = np.arange(count)
+        for place, item_id in enumerate(ids):
+            ordinal = self.shard.ordinal(item_id)
+            assert ordinal is not None, f"{item_id} is not in the shard"
+            self._places[ordinal] = place
         self._count = count
 
     def __enter__(self) -> Catalog:

@@ -71,7 +71,7 @@ def ranked(found: Found) -> list[int]:
 def apart(found: Found, queries: Sequence[int], count: int) -> list[int]:
     """The first of the queries, one of a category before a second one."""
     seen: dict[str, int] = {}
-    rounds = []
+    rounds: list[tuple[int, int, int]] = []
     for number in queries:
         category = str(found.judged.categories[number])
         seen[category] = seen.get(category, 0) + 1
