@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 PORT   ?= 9092
+APT    ?= yes
 
 # One thread per BLAS call: the workers grow by processes, and more threads make small products ten times slower.
 export OPENBLAS_NUM_THREADS ?= 1
@@ -42,7 +43,8 @@ $(VENV)/.bench-stamp: $(VENV)/.stamp
 demo: setup  ## the whole system with a tour; ARGS="--items 500 --images DIR --exit"
 	@$(BIN)/kindred demo $(ARGS)
 
-test: setup  ## the whole suite; ARGS="-k shard" picks some
+test: setup  ## the whole suite; ARGS="-k shard" picks some; APT=no installs no browser
+	@$(BIN)/python -m tests.preparation APT=$(APT)
 	@$(BIN)/python -m streams.kafka_broker --fetch-for-tests || export KINDRED_TEST_BROKER=embedded; \
 	  $(BIN)/python -m pytest $(ARGS)
 
@@ -70,5 +72,5 @@ constraints: setup  ## write the installed versions to constraints.txt
 	@mv constraints.new constraints.txt
 
 clean:  ## what was built here: environment, caches, data
-	rm -rf $(VENV) .cache .pytest_cache .hypothesis .mypy_cache .ruff_cache .coverage build data demo.html *.egg-info tests/algolia/node_modules
+	rm -rf $(VENV) .cache .pytest_cache .hypothesis .mypy_cache .ruff_cache .coverage build data demo.html *.egg-info tests/algolia/node_modules tests/clients/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

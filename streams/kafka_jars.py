@@ -70,15 +70,23 @@ def why_not() -> str | None:
 
 
 def fetch_jars() -> Path:
-    """The folder of jars, fetched by Maven if they are not there yet.  Safe for several processes at once.
+    """The folder of Kafka's jars, fetched by Maven if they are not there yet.  Safe for several processes at once.
 
     Raises KafkaUnavailable with the end of Maven's output when they cannot be fetched.
     """
-    folder = jars_folder()
+    return copy_jars(RECIPE, jars_folder(), "kafka_*.jar", "Apache Kafka")
+
+
+def copy_jars(recipe: Path, folder: Path, proof: str, what: str) -> Path:
+    """`folder` with all jars that a recipe (pom.xml) names, copied by Maven unless it is there already.
+
+    `proof` is a pattern that one of them matches, `what` names them in messages.  Safe for several processes at once.
+    Raises KafkaUnavailable with the end of Maven's output when they cannot be fetched.
+    """
     if folder.is_dir():
         return folder
     if shutil.which("mvn") is None:
-        raise KafkaUnavailable("Apache Kafka is fetched by Maven, and there is no `mvn` on the PATH")
+        raise KafkaUnavailable(f"{what} is fetched by Maven, and there is no `mvn` on the PATH")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_name(f"{folder.name}.lock")):
         if folder.is_dir():
@@ -86,16 +94,14 @@ def fetch_jars() -> Path:
         partial = folder.with_name(f"{folder.name}.partial")  # renamed when whole: a folder that is there is complete
         shutil.rmtree(partial, ignore_errors=True)
         copied = subprocess.run(
-            ["mvn", "--batch-mode", "-f", str(RECIPE), "dependency:copy-dependencies", f"-DoutputDirectory={partial}"],
+            ["mvn", "--batch-mode", "-f", str(recipe), "dependency:copy-dependencies", f"-DoutputDirectory={partial}"],
             capture_output=True,
             text=True,
             check=False,
             cwd=folder.parent,
         )
-        if copied.returncode or not list(partial.glob("kafka_*.jar")):
-            raise KafkaUnavailable(
-                f"Maven could not fetch Apache Kafka:\n{copied.stdout[-2000:]}{copied.stderr[-500:]}"
-            )
+        if copied.returncode or not list(partial.glob(proof)):
+            raise KafkaUnavailable(f"Maven could not fetch {what}:\n{copied.stdout[-2000:]}{copied.stderr[-500:]}")
         partial.rename(folder)
     return folder
 

@@ -21,6 +21,7 @@ import pytest
 
 from tests.brokers import TestBroker
 from tests.installation import Installation
+from tests.node_packages import Missing, node_packages
 from tests.storefront import ADMIN, ITEMS, SEARCH, item_id, storefront
 from tests.waiting import wait_until_sync
 
@@ -28,24 +29,15 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 FOLDER = Path(__file__).parent / "algolia"
-INSTALL_S_MAX = 150
 
 
 @pytest.fixture(scope="module")
 def packages() -> Path:
     """The folder with the packages of package-lock.json installed; they are kept between runs."""
-    for program in ("node", "npm"):
-        if not shutil.which(program):
-            pytest.skip(f"{program} is not installed; on Debian: apt-get install nodejs npm")
-    installed = FOLDER / "node_modules" / ".package-lock.json"
-    if not installed.is_file() or installed.stat().st_mtime < (FOLDER / "package-lock.json").stat().st_mtime:
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
-        try:
-            subprocess.run(command, cwd=FOLDER, check=True, capture_output=True, text=True, timeout=INSTALL_S_MAX)
-        except (subprocess.SubprocessError, OSError) as error:
-            pytest.skip(f"npm cannot install the packages of tests/algolia: {getattr(error, 'stderr', None) or error}")
-        installed.touch()
-    return FOLDER
+    try:
+        return node_packages(FOLDER)
+    except Missing as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture(scope="module")
