@@ -34,8 +34,9 @@ TABLES = {
     "gateway": "HTTP calls, and what a flood of them leaves to the stages",
     "embed": "pictures from links to vectors",
     "index": "search, upkeep and memory of a shard",
+    "watch": "watched lists under a stock feed",
 }
-ON_BROKER = ("stock", "freshness", "requests", "gateway")
+ON_BROKER = ("stock", "freshness", "requests", "gateway", "watch")
 RESULTS = Path(__file__).with_name("results")
 
 

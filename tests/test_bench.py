@@ -41,7 +41,7 @@ def test_an_unknown_table_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> No
         chosen(["speed"])
 
     assert 2 == ended.value.code
-    assert "'speed'; choose from stock, freshness, requests, gateway, embed, index" in capsys.readouterr().err
+    assert "'speed'; choose from stock, freshness, requests, gateway, embed, index, watch" in capsys.readouterr().err
 
 
 def test_every_table_has_a_module() -> None:
