@@ -40,9 +40,10 @@ log = logging.getLogger(__name__)
 
 RECORDS_MAX = 500
 """Of a poll: more would keep the requests waiting that are answered in the same loop."""
-ROUND_S = 0.1
+ROUND_CPU_S = 0.1
 """How long polls are handled, while more wait, before their effects are delivered: a level that changes again in that
-time is written once.  Longer rounds save little and let images and alerts wait."""
+time is written once.  Longer rounds save little and let images and alerts wait.  In CPU time of the loop's thread, as
+on a busy machine shorter rounds would cost more an event when there is least to spend."""
 LEVELS_MAX = 1_000
 """Of stock that are made messages before the loop has a turn."""
 ADVANCE_INTERVAL_S = 0.1
@@ -107,13 +108,13 @@ class Track(BatchConsumer):
         if self._broken:
             return
         if not self._round:
-            self._round_since_s = time.monotonic()
+            self._round_since_s = time.thread_time()
         for tp, messages in batches.items():
             if not self.bug:
                 self._round[tp] = self.intake.handle(tp, messages, self._keeper(tp))
                 self.bug = self.intake.bug
         more = sum(map(len, batches.values())) >= RECORDS_MAX and not self.bug and not self.should_stop
-        if not more or time.monotonic() - self._round_since_s >= ROUND_S:
+        if not more or time.thread_time() - self._round_since_s >= ROUND_CPU_S:
             await self.finish()
             self.limit.count(*self.intake.counts())
 

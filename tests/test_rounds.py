@@ -179,7 +179,7 @@ async def test_a_round_ends_when_it_is_long_enough(
     track: Track, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever waits, effects do not wait for it."""
-    monkeypatch.setattr("streams.track.ROUND_S", 0.0)
+    monkeypatch.setattr("streams.track.ROUND_CPU_S", 0.0)
     await track.process(levels(0, RECORDS_MAX))
 
     assert track.done == {LEVELS: RECORDS_MAX}
