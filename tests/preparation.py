@@ -51,7 +51,7 @@ def browser(wanted: bool, stamp: Path = STAMP) -> None:
         try:
             subprocess.run([*apt, *command], check=True, capture_output=True, text=True, timeout=APT_S_MAX)
         except (subprocess.SubprocessError, OSError) as error:
-            told = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+            told = ((getattr(error, "stderr", None) or "").strip() or str(error)).splitlines()[-1]
             raise Missing(f"apt-get {command[0]} did not work ({told}); {by_hand}; {BROWSER_TESTS}") from error
     stamp.unlink()
 
