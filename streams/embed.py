@@ -217,7 +217,10 @@ class Embed(mode.Service):
             raise BadEvent(f"expected an image request: {error}") from error
         if request.gone:
             return Message(event.key, None, [("kindred_writer", self.writer.encode())])
-        images = await asyncio.gather(*(self._image(each, request) for each in request.images))
+        if len(request.images) == 1:  # by far the most; gathering it would wait for three turns of the loop
+            images = [await self._image(request.images[0], request)]
+        else:
+            images = await asyncio.gather(*(self._image(each, request) for each in request.images))
         given_up = [each for each in images if each.error and each.attempt >= self.settings.image_attempts_max]
         if given_up and any(each.attempt for each in request.images if not each.error):
             reason = f"{given_up[0].link}: {given_up[0].error} (asked {given_up[0].attempt} times)"

@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -99,18 +100,26 @@ class ImageFetcher:
         BadEvent: a link that is none, leads where nothing may be fetched, to nothing, or to too much.
         Unavailable: the host does not answer now; HostBusy when it said how long.
         """
+        read = self.reader(link)
+        return await (asyncio.to_thread(read) if read else self._follow(self._checked_url(link)))
+
+    def reader(self, link: str) -> Callable[[], bytes] | None:
+        """What gives the bytes of a link that no host is asked for, for a thread: it blocks, and raises as `fetch`.
+
+        None: a link to a host.  BadEvent: a link that is neither.
+        """
         scheme = match[1].lower() if (match := _SCHEME.match(link)) else None
         if scheme == "data":
-            return read_data_link(link, min(DATA_BYTES_MAX, self._bytes_max))
+            return partial(read_data_link, link, min(DATA_BYTES_MAX, self._bytes_max))
         if len(link) > LINK_CHARACTERS_MAX:
             raise BadEvent(f"image link has {len(link)} characters, at most {LINK_CHARACTERS_MAX} are accepted")
         if scheme in ("http", "https"):
-            return await self._follow(self._checked_url(link))
+            return None
         if scheme not in (None, "file") or link.startswith("//"):
             raise BadEvent(f"image link {link[:80]!r} is not one of http, https, data, file, or a relative path")
         if self._root is None:
             raise BadEvent(f"image link {link[:80]!r} names a file, and no image folder is set (KINDRED_IMAGE_ROOT)")
-        return await asyncio.to_thread(self._root.read, link, self._bytes_max)
+        return partial(self._root.read, link, self._bytes_max)
 
     async def close(self) -> None:
         """Close what connections are open."""

@@ -1,8 +1,8 @@
 """From an image link to its vector: fetch, digest, decode, embed.  Shared by the embed stage and by requests by image.
 
-A picture goes from its bytes to its vector outside the event loop, without coming back in between: digest and pixels
-in a small pool, the model in a thread of its own, in which all that wait for it run as one batch.  The bytes of a
-picture seen before (by digest), or the same part of them, are not embedded again.
+A picture goes from its bytes to its vector outside the event loop, without coming back in between: a file is read in
+one small pool, digest and pixels are made in another, and the model has a thread of its own, in which all that wait for
+it run as one batch.  The bytes of a picture seen before (by digest), or the same part of them, are not embedded again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -29,6 +29,8 @@ from streams.metrics import Metrics
 BATCH_MAX = 16
 KNOWN_MAX = 100_000
 """Digests remembered, some 500 bytes each."""
+READERS = 4
+"""Apart from the decoders: a disk that hangs must not keep pictures of hosts waiting."""
 DECODERS = 2
 
 
@@ -63,6 +65,7 @@ class ImageVectors:
         self.limits = limits
         self.metrics = metrics
         self._known: OrderedDict[str, str] = OrderedDict()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
         self._waiting: deque[_Decoded] = deque()
@@ -78,15 +81,24 @@ class ImageVectors:
 
         `crop`: only that part of the picture; the digest is that of the whole file.
         """
-        data = await self.fetcher.fetch(link)
         found: asyncio.Future[_Found] = asyncio.get_running_loop().create_future()
-        self._decoders.submit(self._decode, data, crop, found)
+        if read := self.fetcher.reader(link):
+            self._readers.submit(self._read, read, crop, found)
+        else:
+            self._decoders.submit(self._decode, await self.fetcher.fetch(link), crop, found)
         digest, key, vector, outcome = await found
         self._known[key] = vector
         self._known.move_to_end(key)
         if len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
         return digest, vector, outcome
+
+    def _read(self, read: Callable[[], bytes], crop: Crop | None, found: asyncio.Future[_Found]) -> None:
+        """In a thread of the pool: the bytes of a file or of a `data:` link, handed on to the decoders."""
+        try:
+            self._decoders.submit(self._decode, read(), crop, found)
+        except Exception as error:
+            _tell([(found, error)])
 
     def _decode(self, data: bytes, crop: Crop | None, found: asyncio.Future[_Found]) -> None:
         """In a thread of the pool: find a picture among those known, or decode it and hand it on to the model."""
@@ -128,6 +140,7 @@ class ImageVectors:
     async def close(self) -> None:
         """Stop the threads and the connections of the fetcher."""
         await self.fetcher.close()
+        self._readers.shutdown(wait=False, cancel_futures=True)
         self._decoders.shutdown(wait=False, cancel_futures=True)
         self._model_thread.shutdown(wait=False, cancel_futures=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -24,6 +25,9 @@ class Halves:
 
     def __init__(self) -> None:
         self.embedded = 0
+
+    def reader(self, link: str) -> None:
+        """Its links lead to a host."""
 
     async def fetch(self, link: str) -> bytes:
         pixels = np.zeros((16, 32, 3), np.uint8)
@@ -68,8 +72,8 @@ class Greys:
         self.batches: list[int] = []
         self.go_on = threading.Event()
 
-    async def fetch(self, link: str) -> bytes:
-        return encode_png(np.full((4, 4, 3), int(link), np.uint8)) if int(link) >= 0 else b"no picture"
+    def reader(self, link: str) -> Callable[[], bytes]:
+        return lambda: encode_png(np.full((4, 4, 3), int(link), np.uint8)) if int(link) >= 0 else b"no picture"
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.batches.append(len(pixels))
