@@ -212,7 +212,7 @@ async def _worker(ground: Ground, table: Table, vectors: Vectors) -> None:
             found = worker.status()["stages"]["watch"]
             return bool(found["watches"] == len(item_ids) and not found["waiting"])
 
-        await wait_until(lambda: asyncio.to_thread(settled), 180, "the first lists")
+        await wait_until(lambda: asyncio.to_thread(settled), 600, "the first lists")
         ground.say("all lists are there")
         names = ("kindred_watch_asks_total", "kindred_watch_pushes_total")
         before = [worker.metric(name) for name in names]

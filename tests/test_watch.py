@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest_asyncio
 
 from streams import topics
 from tests.brokers import TestBroker
-from tests.installation import Installation, Shop, WorkerProcess
+from tests.installation import ROOT, Installation, Shop, WorkerProcess
 from tests.pictures import write_pictures
 from tests.waiting import wait_until
 
@@ -254,6 +256,44 @@ async def test_a_watch_of_another_partitioner(shop: Shop) -> None:
 
     async def gone() -> bool:
         return "item-7" not in await lists(shop)
+
+    await wait_until(gone, 30, "the list to go")
+
+
+async def test_commands(installation: Installation, shop: Shop) -> None:
+    """`kindred watch` begins and ends a watch, `kindred watches` shows it, and what is not understood is not sent."""
+
+    async def kindred(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "streams.commands", *arguments]
+        done = await asyncio.to_thread(
+            subprocess.run, command, cwd=ROOT, env=installation.environment, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    assert await kindred("watch", "item-8", "-n", "3", "--attributes", "kind") == (
+        0,
+        "1 item watched; `kindred watches` shows the lists\n",
+    )
+    hits = await wait_until(lambda: listed(shop, "item-8"), 30, "the list")
+    code, text = await kindred("watches", "--json")
+    (shown,) = [each for each in map(orjson.loads, text.splitlines()) if each["objectID"] == "item-8"]
+    assert (code, shown["maxRecommendations"], shown["list"]["hits"][0]["objectID"]) == (0, 3, hits[0])
+    assert set(shown["list"]["hits"][0]) >= {"objectID", "kind", "_score"}
+    assert "price" not in shown["list"]["hits"][0]
+
+    code, text = await kindred("watches")
+    (line,) = [each.split("\t") for each in text.splitlines() if each.startswith("item-8\t")]
+    assert (code, line[1:4], line[5]) == (0, ["3", "3", ", ".join(hits)], "watch")
+
+    code, text = await kindred("watch", "item-8", "--filters", "a AND")
+    assert code == 1
+    assert "queryParameters.filters" in text
+    assert await listed(shop, "item-8") == hits
+
+    assert await kindred("watch", "item-8", "--stop") == (0, "1 item watched no more\n")
+
+    async def gone() -> bool:
+        return "item-8" not in await lists(shop)
 
     await wait_until(gone, 30, "the list to go")
 
