@@ -92,7 +92,7 @@ def read_rules(text: bytes, name: str) -> Iterator[Change | BadEvent]:
 
 
 def _rule_change(rule: object, where: str) -> Change | BadEvent:
-    from models.rules import parse_rule
+    from models.rules import parse_rule  # loads NumPy, which those who publish stock levels should not wait for
 
     if not isinstance(rule, dict):
         return BadEvent(f"{where}: expected an object, got {_shown(rule)}")

@@ -6,7 +6,8 @@ What is easy to get wrong:
 * An event goes back with its own time: a stock level without `at` holds at that time, and must not look new.
 * Records, rules and requests for images take effect in the order of their arrival, so one that a later event of the
   same key has overtaken is left out: sent again, it would bring the past back.
-* The topic of origin is a header, text that anybody could have written: only this installation's are written to.
+* The topic of origin is a header, text that anybody could have written: only topics of events are written to, never the
+  truths, which have one writer.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from streams.outbox import Message, Outbox
 from streams.settings import Settings
 from streams.status_report import committed_offsets
 from streams.terminal import Terminal, brief
-from streams.topics import DEAD_LETTERS, SIMILAR_REQUESTS, STOCK_LEVELS, partition_of, topic_table
+from streams.topics import DEAD_LETTERS, EVENTS, SIMILAR_REQUESTS, STOCK_LEVELS, partition_of
 
 GROUP = "kindred-dead-letters"
 KEY_LENGTH_MAX = 40
@@ -76,7 +77,7 @@ class Retry:
     overtaken: int = 0
     """Left out, because a later event of the same key has come since."""
     stranded: list[DeadLetter] = field(default_factory=list)
-    """Left out, because their origin is not a topic of this installation."""
+    """Left out, because their origin is not a topic of events of this installation."""
 
 
 async def newest_dead_letters(connection: Connection, settings: Settings, count: int) -> tuple[list[DeadLetter], int]:
@@ -96,8 +97,7 @@ async def retry_dead_letters(connection: Connection, settings: Settings) -> Retr
     Raises Unavailable when the broker stops answering; what had been acknowledged by then is not sent another time.
     """
     partitions, since = await _place(connection, settings)
-    counts = await partition_counts(connection, [topic.name for topic in topic_table(settings)])
-    counts.pop(settings.topic_prefix + DEAD_LETTERS, None)
+    counts = await partition_counts(connection, [settings.topic_prefix + name for name in EVENTS])
     unordered = {settings.topic_prefix + name for name in (STOCK_LEVELS, SIMILAR_REQUESTS)}
     ordered = {name: count for name, count in counts.items() if name not in unordered}
     later, until = await _later_events(connection, partitions, since, ordered)
@@ -241,12 +241,16 @@ def show_retry(terminal: Terminal, outcome: Retry, as_json: bool) -> int:
         stranded = [letter.as_json() for letter in outcome.stranded]
         terminal.json({"sent": outcome.sent, "overtaken": outcome.overtaken, "stranded": stranded})
     else:
-        terminal.line(f"{outcome.sent:,} dead letters were sent back to their topics")
+        terminal.line(
+            f"{outcome.sent:,} dead letters were sent back to their topics"
+            if outcome.sent != 1
+            else "1 dead letter was sent back to its topic"
+        )
         if outcome.overtaken:
             terminal.line(f"{outcome.overtaken:,} were left out: a later event of the same key has come since")
         for letter in outcome.stranded:
             topic = letter.origin.topic if letter.origin else "no topic"
             terminal.note(
-                f"left out: dead letter {letter.offset} came from {topic}, which is none of ours", style="red"
+                f"left out: dead letter {letter.offset} came from {topic}, which is no topic of our events", style="red"
             )
     return 1 if outcome.stranded else 0

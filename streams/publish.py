@@ -9,6 +9,7 @@ import stat
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import IO
 
+from models.errors import BadEvent
 from streams.change_files import Change
 from streams.connection import Connection
 from streams.log_reader import partitions_of
@@ -18,6 +19,8 @@ from streams.topics import partition_of
 ROUND_CHANGES_MAX = 4_000
 ROUND_BYTES_MAX = 4_000_000
 READ_BYTES = 1 << 18
+LINE_BYTES_MAX = 16_000_000
+"""Of a pipe: more than any topic takes, and what is kept in memory while its end is waited for."""
 
 Read = Callable[[Iterable[bytes], str, int], Iterator[Change]]
 """Lines, the name of their file and the number of the first, into changes."""
@@ -70,7 +73,10 @@ async def rounds_of(changes: Iterable[Change]) -> AsyncIterator[Sequence[Change]
 
 
 async def rounds_of_stream(stream: IO[bytes], name: str, read: Read) -> AsyncIterator[Sequence[Change]]:
-    """The changes of an open file as they come: a line of a pipe is not kept waiting for those after it."""
+    """The changes of an open file as they come: a line of a pipe is not kept waiting for those after it.
+
+    Raises BadEvent for a pipe's line without an end.
+    """
     if not _is_pipe(stream):
         async for changes in rounds_of(read(stream, name, 1)):
             yield changes
@@ -85,6 +91,8 @@ async def rounds_of_stream(stream: IO[bytes], name: str, read: Read) -> AsyncIte
             async for changes in rounds_of(read(lines, name, number)):
                 yield changes
             number += len(lines)
+            if len(rest) > LINE_BYTES_MAX:
+                raise BadEvent(f"{name}:{number}: expected the line's end within {LINE_BYTES_MAX:,} bytes")
         async for changes in rounds_of(read([rest], name, number)):
             yield changes
     finally:

@@ -42,6 +42,8 @@ SIMILAR_CHANGES = "similar-changes"
 DEAD_LETTERS = "dead-letters"
 
 TRUTHS = (ITEM_RECORDS, ITEM_STOCKS, ITEM_EMBEDDINGS)
+EVENTS = (CATALOG_CHANGES, STOCK_LEVELS, ITEM_CHANGES, IMAGE_CHANGES, RULE_CHANGES, SIMILAR_REQUESTS, WATCH)
+"""What the stages take events from: one that failed may be sent there again."""
 
 
 @dataclass(frozen=True)

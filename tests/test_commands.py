@@ -782,7 +782,7 @@ async def test_dead_letters_listed(kindred, connection, settings):
 
 
 async def test_dead_letters_retried(kindred, connection, settings):
-    """--retry sends each back once, as it was, at its own time; not what was overtaken or is not of ours."""
+    """--retry sends each back once, as it was, at its own time; not what was overtaken or is no event of ours."""
     prefix = settings.topic_prefix
     catalog, stock, dead = (prefix + name for name in ("catalog-changes", "stock-levels", "dead-letters"))
     await write(connection, *((catalog, 0, Message(b"b", b"%d" % n)) for n in range(3)))
@@ -796,6 +796,7 @@ async def test_dead_letters_retried(kindred, connection, settings):
         letter(stock, 0, b"b", b"its own time counts", partition=0),
         letter(catalog, 7, b"c", b"no such partition", partition=9),
         letter("a-stranger's-topic", 0, b"a", b"x"),
+        letter(prefix + "item-records", 0, b"a", b"a stranger's truth"),
         Message(b"k", b"no origin"),
     ]
     await write(connection, *((dead, 0, each) for each in letters))
@@ -806,7 +807,8 @@ async def test_dead_letters_retried(kindred, connection, settings):
     assert [1, 0, 0] == [each.exit_code for each in (first, again, listed)], first.output
     assert "6 dead letters were sent back" in first.stdout
     assert "1 were left out: a later event of the same key" in first.stdout
-    assert 2 == first.stderr.count("which is none of ours")
+    assert 3 == first.stderr.count("which is no topic of our events")
+    assert not await arrived(connection, prefix + "item-records")
     assert {"sent": 0, "overtaken": 0, "stranded": []} == orjson.loads(again.stdout)
     assert all(orjson.loads(line)["retried"] for line in listed.stdout.splitlines())
     back = [each for each in await arrived(connection, catalog) if each.headers]

@@ -230,6 +230,19 @@ async def test_pipe_is_not_kept_waiting():
         await read()
 
 
+async def test_pipe_without_an_end(monkeypatch):
+    """A line that does not end is given up instead of being gathered for ever; the lines before it are published."""
+    monkeypatch.setattr("streams.publish.LINE_BYTES_MAX", 1_000)
+    read_end, write_end = os.pipe()
+    os.write(write_end, b'{"objectID": "a"}\n' + b"x" * 2_000)
+    rounds: list[list[bytes]] = []
+    with pytest.raises(BadEvent, match="pipe:2: expected the line's end within 1,000 bytes"):
+        async for changes in rounds_of_stream(os.fdopen(read_end, "rb"), "pipe", catalog_changes):
+            rounds.append([each.key for each in changes])
+    os.close(write_end)
+    assert [[b"a"]] == rounds
+
+
 async def test_publish(broker, topic_prefix):
     """Every change arrives once, in the order of its key, at its home partition, with its headers."""
     topic = topic_prefix + "catalog-changes"
