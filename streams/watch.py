@@ -20,7 +20,7 @@ from typing import Any
 import mode
 from aiokafka import TopicPartition
 
-from indexes.watches import Watches
+from indexes.watches import Asked, Watches
 from models.change_events import read_item_id
 from models.errors import BadEvent
 from models.watch import list_message
@@ -45,6 +45,8 @@ FETCH_WAIT_MS = 200
 """A watch may begin a moment later; a worker without watches should cost nothing."""
 TICK_S = 0.05
 IDLE_S = 0.2
+DELIVERY_S = 0.05
+"""So long lists are asked before they are delivered together: the broker takes its time for each delivery."""
 ROUNDS_S_MAX = 0.1
 """After so long of asking, changes are looked at again."""
 
@@ -165,20 +167,26 @@ class Watch(BatchConsumer):
         async with self.batch_lock:
             if not self.pushing:
                 return False
-            asked, now_ms = self.asker.ask_some(), self.clock_ms()
-            if asked is None:
-                return False
-            changed = [one for one in asked if one.changed]
-            for one in changed:
-                self.lists.put(one.item_id, list_message(one.item_id, one.result, now_ms, one.reasons), one.digest)
-            self.metrics.watch_asks.inc(len(asked))
+            changed: list[Asked] = []
+            until_s = time.monotonic() + DELIVERY_S
+            while (asked := self.asker.ask_some()) is not None:
+                now_ms = self.clock_ms()
+                self.metrics.watch_asks.inc(len(asked))
+                for one in asked:
+                    if one.changed:
+                        changed.append(one)
+                        message = list_message(one.item_id, one.result, now_ms, one.reasons)
+                        self.lists.put(one.item_id, message, one.digest)
+                if time.monotonic() >= until_s:
+                    break
+                await self.asker.turn()
             if changed:
                 await self.lists.deliver()
                 acknowledged_ms = self.clock_ms()
                 for one in changed:
                     self.metrics.watch_pushes.labels(one.reasons[0]["event"]).inc()
                     self.metrics.watch_seconds.observe(max(0, acknowledged_ms - one.since_ms) / 1000)
-        return True
+        return asked is not None
 
     # Ownership.
 
