@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -131,7 +132,7 @@ async def test_stopped_in_the_middle_of_embedding(install: Callable[..., Install
 
 async def test_rebalances_in_the_middle_of_embedding(install: Callable[..., Installation], tmp_path: Path) -> None:
     """Workers that come, leave and are killed while images are embedded lose none of them."""
-    items = names(1_200)
+    items = names(1_800)
     async with picture_host() as host:
         tiny = str(model(tmp_path, graph("Flatten")))
         installation = install(image_hosts="127.0.0.1", image_timeout_s="60", model=tiny, **SHORT_SESSION)
@@ -144,8 +145,11 @@ async def test_rebalances_in_the_middle_of_embedding(install: Callable[..., Inst
             for leave in (WorkerProcess.stop, WorkerProcess.kill):
                 guest = installation.worker("--stage", "embed")
 
-                async def works(guest: WorkerProcess = guest) -> bool:
-                    host.serve(3)  # always some, so that a rebalance never finds everybody idle
+                turns = itertools.count()
+
+                async def works(guest: WorkerProcess = guest, turns: Iterator[int] = turns) -> bool:
+                    # Always some, so that a rebalance never finds everybody idle, yet not all before a slow guest came.
+                    host.serve(3 * (next(turns) % 10 == 0))
                     return await asyncio.to_thread(guest.metric, "kindred_images_total") >= 5
 
                 await wait_until(works, 60, guest.tail)
