@@ -35,10 +35,9 @@ BASELINES = {
     "MobileNetV1 0.5 (160)": "mobilenet_v1_0.5_160",
     "SqueezeNet 1.1 (224)": "squeezenet_v1.1_224",
     "MobileNetV1 1.0 (224)": "mobilenet_v1_1.0_224",
-    "MobileNet EdgeTPU 0.75 (224)": "mobilenet_edgetpu_0.75_224",
     "MobileNetV2 1.0 (224)": "mobilenet_v2_1.0_224",
 }
-TRIVIAL = {"32 x 32 RGB pixels": ("pixels32", 32), "colour histogram 8 x 8 x 8": ("hist888", 96)}
+TRIVIAL = {"colour histogram 8 x 8 x 8": ("hist888", 96)}
 SEEN_BESIDE = ("MobileNetV1 0.5 (160)", "MobileNetV2 1.0 (224)")
 IN_WORDS = 3
 
@@ -97,7 +96,7 @@ def embeddings(
     count = sum(len(each.whole) + sum(map(len, each.again.values())) for each in judged.values())
     if not options.quick:
         for what, (name, size) in TRIVIAL.items():
-            yield what, _trivial(getattr(quality, name), size)
+            yield what, kept(_trivial(getattr(quality, name), size), name)
         for what, name in BASELINES.items():
             embedder = Embedder(shared / "models" / f"{name}.onnx")
             with terminal.progress(what, "pictures", None) as advance:
@@ -125,7 +124,7 @@ def _trivial(features: Any, size: int) -> Embed:
     def embed(files: Sequence[bytes]) -> Vectors:
         return unit(features([Image.fromarray(decode(file, size)) for file in files]))
 
-    return _once(embed)
+    return embed
 
 
 def show(terminal: Terminal, figures: card.Figures, about: dict[str, Any], quick: bool) -> None:
