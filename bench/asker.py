@@ -63,7 +63,8 @@ class Asker:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[correlation] = (time.perf_counter(), future)
         await self.producer.send(self.requests, message.value, headers=list(message.headers))
-        async with asyncio.timeout(timeout_s):  # wait_for of Python 3.11 loses a cancellation that comes with the answer
+        # wait_for of Python 3.11 loses a cancellation that comes with the answer
+        async with asyncio.timeout(timeout_s):
             return await future
 
     async def queue(self, requests: Sequence[Mapping[str, Any]]) -> list[asyncio.Future[Answer]]:
