@@ -17,9 +17,12 @@ from itertools import islice
 import msgspec
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 
-from streams.connection import Producer
+from streams.connection import ProducedBatch, Producer
 
 log = logging.getLogger(__name__)
+
+SLICE = 250
+"""Messages put into a batch in one turn of the loop: some 0.3 ms."""
 
 Headers = Sequence[tuple[str, bytes]]
 Delivered = Callable[[str, int, int, int], None]
@@ -64,6 +67,18 @@ class Outbox:
         while begin < len(messages):
             begin += await self._insist(topic, partition, messages, begin)
 
+    async def _batch(self, messages: Sequence[Message], begin: int) -> tuple[ProducedBatch, int]:
+        """A batch of as many as fit, from `begin` on, and their number; made in slices, since a request may wait."""
+        batch, count, now_ms = self.producer.create_batch(), 0, time.time_ns() // 1_000_000
+        while True:
+            start = begin + count
+            went = batch.extend(islice(messages, start, start + SLICE), now_ms)
+            count += went
+            if went < SLICE or start + went == len(messages):
+                batch.close()
+                return batch, count
+            await asyncio.sleep(0)
+
     async def _insist(self, topic: str, partition: int, messages: Sequence[Message], begin: int) -> int:
         """Send until acknowledged; the number of messages that went.
 
@@ -71,9 +86,7 @@ class Outbox:
         """
         delay_s = 0.1
         while True:
-            batch = self.producer.create_batch()
-            count = batch.extend(islice(messages, begin, None), time.time_ns() // 1_000_000)
-            batch.close()
+            batch, count = await self._batch(messages, begin)
             try:
                 metadata = await (await self.producer.send_batch(batch, topic, partition=partition))
             except KafkaError as error:
