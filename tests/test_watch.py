@@ -350,6 +350,11 @@ async def watching(workers: Sequence[WorkerProcess], count: int) -> None:
     await wait_until(lambda: asyncio.to_thread(settled), 60, f"{count} watches")
 
 
+def both(workers: Sequence[WorkerProcess]) -> bool:
+    """Whether each has lists, as it must be once the group has met."""
+    return all(worker.status()["stages"]["watch"]["watches"] for worker in workers)
+
+
 @pytest.mark.needs_kafka
 async def test_lists_are_right_whoever_makes_them(crowd: tuple[Installation, dict[str, Any]]) -> None:
     """Two workers share the lists, one is killed in the middle of events: each list is what a request answers."""
@@ -365,7 +370,7 @@ async def test_lists_are_right_whoever_makes_them(crowd: tuple[Installation, dic
         await write(shop, happenings(numbers, records, 60))
         await watching(installation.workers, len(ids))
         await agreed(shop, ids, maxRecommendations=6)
-        assert all(worker.status()["stages"]["watch"]["watches"] for worker in installation.workers)
+        await wait_until(lambda: asyncio.to_thread(both, installation.workers), 60, "lists with both workers")
 
         await write(shop, happenings(numbers, records, 20))
         installation.workers[0].kill()
