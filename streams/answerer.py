@@ -53,12 +53,15 @@ class Answerer:
         index: LoadedShards,
         vectors: ImageVectors,
         rules: RuleBook,
+        asked: Callable[[], None] = lambda: None,
     ) -> None:
+        """`asked` is told of every answer."""
         self.settings = settings
         self.clock_ms = clock_ms
         self.index = index
         self.vectors = vectors
         self.rules = rules
+        self.asked = asked
         self.limits = RequestLimits(
             entries_max=settings.entries_max,
             hits_max=settings.hits_max,
@@ -85,6 +88,7 @@ class Answerer:
 
     def answer(self, entries: Sequence[Entry], images: Images) -> list[Result]:
         """The results of entries in their order, answered together; `images` has all that they name."""
+        self.asked()
         started = time.perf_counter()
         now_ms = self.clock_ms()
         shards = list(self.index.shards.values())

@@ -77,6 +77,10 @@ class BatchConsumer(mode.Service, abc.ABC):
     async def finish(self) -> None:
         """Deliver what is unfinished, and put it into `done`, before partitions are given up."""
 
+    async def breathe(self) -> None:
+        """Give the loop a turn, between two polls of a feed that does not pause."""
+        await asyncio.sleep(0)
+
     async def take_over(self, partitions: frozenset[TopicPartition], generation: int) -> None:
         """Load what is needed before the partitions' events are handled.  Gives up when the generation moves on."""
 
@@ -114,7 +118,7 @@ class BatchConsumer(mode.Service, abc.ABC):
             if self.bug:
                 raise self.bug
             if self.unfinished:
-                await asyncio.sleep(0)  # nothing here need have waited
+                await self.breathe()  # nothing here need have waited
 
     async def commit(self, force: bool = False) -> None:
         """Commit what is done, at most every quarter of a second."""

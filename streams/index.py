@@ -29,6 +29,7 @@ from streams.connection import Connection
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.truths import TruthReader
+from streams.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Index(mode.Service):
         embedder: Embedder,
         cluster: str,
         retention_ms: int,
+        turns: Turns,
     ) -> None:
         super().__init__()
         self.connection = connection
@@ -66,6 +68,7 @@ class Index(mode.Service):
         self.dimension = embedder.dimension
         self.cluster = cluster
         self.retention_ms = retention_ms
+        self.turns = turns
         self.shards: Mapping[int, Shard] = {}
         self.mean: NDArray[np.float32] | None = None
         self.mean_version = 0
@@ -125,7 +128,7 @@ class Index(mode.Service):
                     self._use_statistics(messages)
                 else:
                     self._apply(tp, messages)
-                await asyncio.sleep(0)  # a request may be waiting
+                await self.turns.give(len(messages))
             if not self.loaded and self.reader.caught_up:
                 self.loaded = True
                 items = sum(shard.items for shard in self.shards.values())

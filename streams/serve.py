@@ -29,6 +29,7 @@ from streams.metrics import Metrics
 from streams.replies import Address, Replies, Reply
 from streams.rule_reader import RuleReader
 from streams.settings import Settings
+from streams.turns import Turns
 
 REQUESTS_MAX = 64
 """Of a poll: what a poll and a delivery cost is shared by so many."""
@@ -63,6 +64,7 @@ class Serve(BatchConsumer):
         clock_ms: Callable[[], int],
         index: LoadedShards,
         vectors: ImageVectors,
+        turns: Turns,
     ) -> None:
         self._requests_topic = settings.topic_prefix + topics.SIMILAR_REQUESTS
         super().__init__(connection, settings.topic_prefix + "kindred-serve", [self._requests_topic], REQUESTS_MAX)
@@ -71,7 +73,7 @@ class Serve(BatchConsumer):
         self.clock_ms = clock_ms
         self.index = index
         self.rules = RuleReader(connection, settings, metrics, self._owns_first_partition)
-        self.answerer = Answerer(settings, clock_ms, index, vectors, self.rules.book)
+        self.answerer = Answerer(settings, clock_ms, index, vectors, self.rules.book, turns.asked)
         self.in_flight = InFlight()
         self._beside: set[asyncio.Task[None]] = set()
         self._delivered = asyncio.Event()

@@ -35,6 +35,7 @@ from streams.outbox import Message, Outbox
 from streams.owned_truths import OwnedTruths
 from streams.settings import Settings
 from streams.truths import TruthReader
+from streams.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Track(BatchConsumer):
         metrics: Metrics,
         writer: str,
         clock_ms: Callable[[], int],
+        turns: Turns,
     ) -> None:
         prefix = settings.topic_prefix
         super().__init__(connection, prefix + "kindred-track", [prefix + name for name in READ], RECORDS_MAX)
@@ -67,6 +69,7 @@ class Track(BatchConsumer):
         self.metrics = metrics
         self.writer = writer
         self.clock_ms = clock_ms
+        self.turns = turns
         self.trackers: Mapping[int, Tracker] = {}
         self.limit = DeadLetterLimit(settings.dead_letter_share_max)
         self._attribute_names = AttributeNames.parse(settings.attributes)
@@ -149,14 +152,22 @@ class Track(BatchConsumer):
             while effects := tracker.take(now_ms, LEVELS_MAX):
                 truths.append((partition, effects))
                 self.effects.put_requests(partition, effects)
-                await _turn_after(effects)
+                await self._turn_after(effects)
         if self.outbox:
             await self.outbox.deliver()
         for partition, effects in truths:
             self.effects.put_truths(partition, effects)
-            await _turn_after(effects)
+            await self._turn_after(effects)
         if self.outbox:
             await self.outbox.deliver()
+
+    async def _turn_after(self, effects: Effects) -> None:
+        """Give the loop a turn after a piece of many levels."""
+        if len(effects.stocks) == LEVELS_MAX:
+            await self.turns.give(LEVELS_MAX)
+
+    async def breathe(self) -> None:
+        await self.turns.give(RECORDS_MAX)
 
     def status(self) -> dict[str, Any]:
         return super().status() | {"items": sum(len(tracker.items) for tracker in self.trackers.values())}
@@ -263,9 +274,3 @@ class Track(BatchConsumer):
             outbox = Outbox(self.producer)
             outbox.put(self._topic(topics.CATALOG_STATISTICS), 0, Message(b"mean", write_message(message)))
             await outbox.deliver()
-
-
-async def _turn_after(effects: Effects) -> None:
-    """Give the loop a turn after a piece of many levels."""
-    if len(effects.stocks) == LEVELS_MAX:
-        await asyncio.sleep(0)

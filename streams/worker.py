@@ -40,6 +40,7 @@ from streams.metrics import Metrics
 from streams.serve import Serve
 from streams.settings import Settings
 from streams.track import Track
+from streams.turns import Turns
 from streams.watch import Watch
 from streams.web import Web
 
@@ -88,6 +89,7 @@ class Parts:
     ) -> None:
         self.metrics, writer = front.metrics, front.writer
         services: list[mode.ServiceT] = []
+        turns = Turns()
         pages = front.health.stages
         self.app = make_app(settings, connection)
         self.app.producer_only = "embed" not in stages
@@ -103,7 +105,7 @@ class Parts:
             vectors = ImageVectors(embedder, fetcher, limits, self.metrics)
         if stages & {"index", "serve"}:
             held = shards or tuple(range(settings.shards))
-            index = Index(connection, settings, self.metrics, clock_ms, held, embedder, cluster, retention_ms)
+            index = Index(connection, settings, self.metrics, clock_ms, held, embedder, cluster, retention_ms, turns)
             services.append(index)
             pages["index"] = index
         if "embed" in stages:
@@ -112,11 +114,11 @@ class Parts:
             services.append(embed)
             pages["embed"] = embed
         if "track" in stages:
-            track = Track(connection, settings, self.metrics, writer, clock_ms)
+            track = Track(connection, settings, self.metrics, writer, clock_ms, turns)
             services.append(track)
             pages["track"] = track
         if "serve" in stages:
-            serve = Serve(connection, settings, self.metrics, clock_ms, index, vectors)
+            serve = Serve(connection, settings, self.metrics, clock_ms, index, vectors, turns)
             services.append(serve)
             pages["serve"] = serve
             watch = Watch(connection, settings, self.metrics, writer, clock_ms, index, serve.rules)

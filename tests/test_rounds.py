@@ -20,6 +20,7 @@ from streams.connection import ProducedBatch
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.track import RECORDS_MAX, Track
+from streams.turns import Turns
 
 T = 1_700_000_000_000
 LEVELS = TopicPartition(topics.STOCK_LEVELS, 0)
@@ -112,7 +113,7 @@ def clients() -> Clients:
 @pytest_asyncio.fixture
 async def track(clients: Clients) -> Track:
     """A stage that owns partition 0, of which it knows nothing yet."""
-    made = Track(clients, Settings.read({}), Metrics(), "w", lambda: T)  # type: ignore[arg-type]
+    made = Track(clients, Settings.read({}), Metrics(), "w", lambda: T, Turns())  # type: ignore[arg-type]
     await made.on_start()
     made.trackers = {0: made._tracker()}
     return made
