@@ -54,7 +54,7 @@ DIMENSION_MAX = 4096
 class Embedder:
     """One ONNX model, loaded.
 
-    model: "<file name without .onnx>@<first 12 hex digits of the file's SHA-256>".
+    model: "<file name without .onnx>@<12 hex digits of all that its vectors depend on>", see `model_id`.
     size: side of the square pictures it takes, pixels.
     dimension: length of its vectors.
     """
@@ -65,7 +65,7 @@ class Embedder:
         content = _read(path)
         self._session = _session(path, content, threads)
         self.preprocessing = preprocessing(path, _graph(self._session), _said(path.with_suffix(".json")))
-        self.model = f"{path.stem}@{hashlib.sha256(content).hexdigest()[:12]}"
+        self.model = model_id(path.stem, content, self.preprocessing)
         self.size = self.preprocessing.size
         scale = 1 / np.array(self.preprocessing.std, np.float32)
         self._scale = scale.tolist()
@@ -134,6 +134,17 @@ class Embedder:
                 f"{path}: expected finite rows of 2 numbers or more, at most {DIMENSION_MAX}, got {rows.shape}"
             )
         return int(rows.shape[1])
+
+
+def model_id(name: str, content: bytes, said: Preprocessing) -> str:
+    """The id of a model: `name`, "@", the first 12 hex digits of a SHA-256 over all that decides about its vectors.
+
+    That is the ONNX file and how pixels go into it.  The latter as it was understood, not as it was written: the id
+    stays when the .json is laid out otherwise or says what the graph says too, and changes with every number of it.
+    """
+    digest = hashlib.sha256(content)
+    digest.update(msgspec.json.encode(said._asdict()))
+    return f"{name}@{digest.hexdigest()[:12]}"
 
 
 def read_graph(path: Path) -> Graph:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -101,9 +101,47 @@ def test_the_shipped_model() -> None:
     vectors = embedder.embed(pictures(3, 128))
 
     assert (embedder.size, embedder.dimension) == (128, 128)
-    assert embedder.model == f"kindred@{hashlib.sha256(SHIPPED.read_bytes()).hexdigest()[:12]}"
+    assert re.fullmatch("kindred@[0-9a-f]{12}", embedder.model)
     assert vectors.dtype == np.float32
     assert np.allclose(1, np.linalg.norm(vectors, axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mean": [1, 0, 0]}, {"std": [1, 1, 2]}, {"channels": "BGR"}, {"std": [1, 1, 1.0001]}],
+    ids=lambda change: str(change),
+)
+def test_a_model_whose_json_says_something_else_is_another(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Other numbers in the .json give other vectors of the same file, so they are another model's."""
+    content = graph("GlobalAveragePool")
+    embedder = Embedder(model(tmp_path, content))
+    before, vectors = embedder.model, embedder.embed(pictures(4, 2))
+    changed = Embedder(model(tmp_path, content, **change))
+
+    assert changed.model.startswith("tiny@")
+    assert changed.model != before
+    assert not np.array_equal(vectors, changed.embed(pictures(4, 2)))
+
+
+def test_how_a_json_is_written_is_no_other_model(tmp_path: Path) -> None:
+    """Neither its layout, nor its order, nor what it says in addition to the graph is part of a model's id."""
+    path = model(tmp_path, graph("GlobalAveragePool"))
+    before = Embedder(path).model
+    shorter = {name: PLAIN[name] for name in ("channels", "std", "mean")}
+    path.with_suffix(".json").write_text(json.dumps(shorter, indent=4))
+
+    assert Embedder(path).model == before
+
+
+def test_another_file_is_another_model(tmp_path: Path) -> None:
+    """The name and the content of the ONNX file are in the id."""
+    average, largest = (Embedder(model(tmp_path, graph(f"Global{how}Pool"))).model for how in ("Average", "Max"))
+    path = model(tmp_path, graph("GlobalMaxPool"))
+    for each in (path, path.with_suffix(".json")):
+        each.rename(each.with_name("other" + each.suffix))
+
+    assert average != largest
+    assert Embedder(path.with_name("other.onnx")).model == "other@" + largest.split("@")[1]
 
 
 def test_a_vector_does_not_depend_on_its_batch() -> None:
