@@ -46,6 +46,7 @@ from streams.demo.showcase import (
 )
 from streams.demo.steps import LOW, SALE, LeftOut, Steps
 from streams.demo.studio import draw_catalog
+from streams.demo.studio import main as draw_share
 from streams.demo.targets import Hit
 from streams.demo.tour import run
 from streams.demo.tour_steps import ShownAlert, ShownEvent, ShownItem, TourStep
@@ -170,12 +171,20 @@ def test_pictures_are_drawn_by_several_processes(tmp_path: Path) -> None:
     """Processes draw exactly what one would, and each picture is told of."""
     told: list[int] = []
     drawn = draw_catalog(35, SEED, tmp_path / "many", told.append)
+    (tmp_path / "one").mkdir()
     expected = list(drawn_items(35, SEED, file_links(tmp_path / "one")))
 
     assert [(item.item_id, item.record) for item in drawn] == [(item.item_id, item.record) for item in expected]
     assert sum(told) == 35
     for item in expected:
         assert (tmp_path / "many" / item.record["image"]).read_bytes() == item.picture
+
+
+def test_a_folder_that_is_gone_stays_gone(tmp_path: Path) -> None:
+    """A drawing process that starts after the demo was stopped leaves no folder behind."""
+    with pytest.raises(FileNotFoundError):
+        draw_share([str(tmp_path / "gone"), str(SEED), "0", "1", "1"])
+    assert not (tmp_path / "gone").exists()
 
 
 def test_a_failure_to_draw_is_told(tmp_path: Path) -> None:

@@ -259,6 +259,7 @@ def test_shops_have_sales_and_shortages() -> None:
 
 def test_pictures_can_be_files(tmp_path: Path) -> None:
     """With file links every picture lies under the image root, and its record links to it relatively."""
+    (tmp_path / "root").mkdir()
     for item in drawn_items(3, 1, file_links(tmp_path / "root"), size=32):
         assert item.picture == (tmp_path / "root" / str(item.record["image"])).read_bytes()
 

@@ -33,11 +33,10 @@ def data_link(item_id: str, picture: bytes) -> str:
 
 
 def file_links(image_root: Path) -> Link:
-    """Return a `Link` that writes each picture under the image root and links to it relatively."""
+    """Return a `Link` that writes each picture under the image root, which is there, and links to it relatively."""
 
     def link(item_id: str, picture: bytes) -> str:
         name = f"{item_id}.jpg"
-        image_root.mkdir(parents=True, exist_ok=True)
         (image_root / name).write_bytes(picture)
         return name
 

@@ -55,7 +55,10 @@ def draw_catalog(count: int, seed: int, folder: Path, told: Callable[[int], None
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Draw the items that the arguments name."""
+    """Draw the items that the arguments name.
+
+    The folder must be there: a process whose demo was stopped while it started finds it gone, and brings nothing back.
+    """
     folder, (seed, first, count, step) = Path(arguments[0]), map(int, arguments[1:])
     link = file_links(folder)
     for number in range(first, count, step):
