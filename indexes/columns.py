@@ -1,6 +1,7 @@
 """Columns: attributes and flags as arrays over a shard's ordinals, and a filter over all of them at once.
 
 * An attribute's column is built from the records when a filter first asks for it, and kept up to date from then on.
+  Which attributes there are is read before, a few records at a time (`read_names`), so that no visitor waits for it.
 * The derived attributes (`models.stock.DERIVED`) are always there.  They are the flags at `now_ms`, for every item:
   `advance` turns those whose sale's window opens or closes, by a heap of due times.
 * `mask` says for every item what `models.filter_tree.matches` says of its values.
@@ -63,7 +64,8 @@ class Columns:
         self._due: dict[int, int] = {}
         self._heap: list[tuple[int, int]] = []
         self._columns: dict[str, Column] = {}
-        self._names: set[str] | None = None
+        self._names: set[str] = set()
+        self._named = 0
 
     # Items
 
@@ -99,7 +101,7 @@ class Columns:
         self._kept.clear()
         while ordinal >= self.capacity:
             self.grow(self.capacity * 2)
-        if self._names is not None and record != self._records[ordinal]:
+        if (self._columns or ordinal < self._named) and record != self._records[ordinal]:
             values = record_values(record)
             self._names.update(values)
             for name, column in self._columns.items():
@@ -224,18 +226,19 @@ class Columns:
         return mask
 
     def _column(self, attribute: str) -> Column:
+        self.read_names(self.capacity)
         column = self._columns.pop(attribute, None)
         if column is None:
             column = self._build(attribute)
             if len(self._columns) >= COLUMNS_MAX:
                 del self._columns[next(iter(self._columns))]
-        if attribute in self._known_names():
+        if attribute in self._names:
             self._columns[attribute] = column
         return column
 
     def _build(self, attribute: str) -> Column:
         column = Column(self.capacity)
-        if attribute in self._known_names():
+        if attribute in self._names:
             read = reader_of(attribute)
             for ordinal in np.flatnonzero(self.present).tolist():
                 values = read(self._records[ordinal])
@@ -243,13 +246,17 @@ class Columns:
                     column.put(ordinal, values)
         return column
 
-    def _known_names(self) -> set[str]:
-        """Every attribute that an item has, or had: a filter that asks for any other need not read the records."""
-        if self._names is None:
-            self._names = set()
-            for ordinal in np.flatnonzero(self.present).tolist():
+    def read_names(self, ordinals: int) -> bool:
+        """Read the attributes' names of the next so many ordinals; whether there are any left.
+
+        They are every attribute that an item has, or had: a filter that asks for any other reads no record.
+        """
+        end = min(self._named + ordinals, self.capacity)
+        for ordinal in range(self._named, end):
+            if self.present[ordinal]:
                 self._names.update(names_of(self._records[ordinal]))
-        return self._names
+        self._named = end
+        return end < self.capacity
 
 
 def family_number(group: str | None) -> int:

@@ -37,6 +37,9 @@ RECORDS_MAX = 500
 TEND_INTERVAL_S = 0.5
 CHECKPOINT_UNCHANGED_S = 3_600.0
 """A shard that nothing changes is written this often, so that its checkpoint stays young enough to be trusted."""
+NAMES_SLICE = 100
+NAMES_MESSAGES = 3
+"""Ordinals whose attributes' names are read in one piece, and how many messages take as long as one of them."""
 SILENCE_S_MAX = 5.0
 
 Listener = Callable[[int, str, Sequence[str]], None]
@@ -144,6 +147,8 @@ class Index(mode.Service):
                 self._note_caught_up(number, shard)
                 if changed or self._checkpoint_due(number, shard):
                     await self._checkpoint(number, shard)
+                while self.loaded and shard.columns.read_names(NAMES_SLICE):
+                    await self.turns.give(NAMES_SLICE * NAMES_MESSAGES)
 
     def _note_caught_up(self, number: int, shard: Shard) -> None:
         """When a partition's end was last seen with nothing left to read, the shard held all that was there then."""

@@ -66,6 +66,7 @@ steps = st.one_of(
     st.tuples(st.just("quantity"), st.integers(0, 7), quantities),
     st.tuples(st.just("remove"), st.integers(0, 7)),
     st.tuples(st.just("advance"), st.integers(0, 60)),
+    st.tuples(st.just("names"), st.integers(1, 5)),
     st.tuples(st.just("ask"), filters),
 )
 
@@ -92,7 +93,7 @@ def found(mask: Any) -> set[int]:
 @given(st.lists(steps, max_size=25), filters)
 @settings(max_examples=200)
 def test_a_mask_says_what_matches_says_of_each_item(sequence: list[Any], last: Filter) -> None:
-    """However items come, change and go, and whenever a filter first asks."""
+    """However items come, change and go, whenever a filter first asks, and however far names were read before."""
     columns, items = Columns(LOW), Items()
     for step in [*sequence, ("ask", last)]:
         if step[0] == "put":
@@ -108,6 +109,8 @@ def test_a_mask_says_what_matches_says_of_each_item(sequence: list[Any], last: F
         elif step[0] == "advance":
             items.now_ms = max(items.now_ms, step[1])
             columns.advance(step[1])
+        elif step[0] == "names":
+            columns.read_names(step[1])
         elif step[0] == "ask":
             assert items.matching(step[1]) == found(columns.mask(step[1]))
 
@@ -191,6 +194,19 @@ def test_an_attribute_that_no_item_has_costs_no_column(monkeypatch: pytest.Monke
         assert found(columns.mask(Not(Facet("nowhere", "1")))) == {0}
     columns.put(1, b'{"nothing": 1}', Facts(), None)
     assert {1} == found(columns.mask(Facet("nothing", "1")))
+
+
+def test_names_are_read_before_anybody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few ordinals at a time, to the end; after that a filter about nothing reads no record."""
+    columns = Columns(LOW)
+    for ordinal in range(40):
+        columns.put(ordinal, b'{"a": 1, "b": {"c": 2}}', Facts(), None)
+    left = [columns.read_names(300) for _ in range(4)]
+    monkeypatch.setattr(columns_module, "names_of", None)
+
+    assert left == [True, True, True, False]
+    assert found(columns.mask(Facet("nowhere", "1"))) == set()
+    assert len(found(columns.mask(Facet("b.c", "2")))) == 40
 
 
 def test_lists_do_not_pile_up() -> None:
