@@ -50,6 +50,10 @@ decode .9991 in the mean, .995 at worst (without any of this: .9991, .997); P@10
 # Pillow warns of every oddity of a stranger's file in words of its own: a flood in the log that nobody can act on.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
+_AVIF_BRANDS = {b"avif", b"avis"}
+"""Other media of the same container (HEIC, MP4) carry none of them."""
+_FTYP_BYTES_MAX = 256
+
 _ONE_AVIF = threading.Lock()
 """One at a time: an AVIF file may claim 64 x 64 pixels while its AV1 data has as many as libavif allows, 16,384
 x 16,384, which Pillow cannot lower.  36 million of them took 77 MB, so a small file may take 0.6 GB for a moment.
@@ -184,7 +188,7 @@ def _kind(data: bytes) -> str:
         return "WEBP"
     if data.startswith((b"GIF87a", b"GIF89a")):
         return "GIF"
-    if data[4:12] in (b"ftypavif", b"ftypavis", b"ftypmif1", b"ftypmsf1"):
+    if data[4:8] == b"ftyp" and _AVIF_BRANDS & _brands(data):
         return "AVIF"
     if data.startswith((b"II*\0", b"MM\0*")):
         return "TIFF"
@@ -192,6 +196,12 @@ def _kind(data: bytes) -> str:
         return "BMP"
     found = f"begins with {data[:16]!r}" if data else "is empty"
     raise BadEvent(f"expected a JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP image, but it {found}")
+
+
+def _brands(data: bytes) -> set[bytes]:
+    """What an ISO media file says it is (ISO 14496-12, 4.3): its major brand, a version, and brands it is also."""
+    end = min(int.from_bytes(data[:4]), _FTYP_BYTES_MAX)
+    return {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
 
 
 def _check_pixels(width: int, height: int, limits: ImageLimits) -> None:

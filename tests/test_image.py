@@ -357,6 +357,9 @@ def test_truncated_images_are_refused(name: str) -> None:
         (b"\0\0\1\0\1\0" + bytes(40), "begins with"),
         (b"P6 4 4 255\n" + bytes(48), "P6"),
         (bytes(1000), "begins with"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(40), "ftypmif1"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(40), "ftypmp42"),
+        (b"\xff\xff\xff\xffftypheic" + bytes(40), "ftypheic"),
         (b"RIFF\0\0\0\0WAVE" + bytes(30), "RIFF"),
     ],
 )
@@ -366,6 +369,17 @@ def test_what_is_no_image_of_a_shop_is_refused_by_its_first_bytes(data: bytes, f
         decode(data, 16)
 
     assert found in str(refused.value)
+
+
+def test_an_avif_may_name_another_brand_first() -> None:
+    """`mif1` says only that the file holds pictures; the brands that follow say of which codec."""
+    data = bytearray(SAMPLES["avif"]())
+    assert data[8:12] == b"avif"
+    expected = decode(bytes(data), 16)
+    data[8:12] = b"mif1"
+
+    assert b"avif" in data[16 : int.from_bytes(data[:4])]
+    assert np.array_equal(decode(bytes(data), 16), expected)
 
 
 @pytest.mark.parametrize("chunk", [b"RIFF\0\0\0\0WEBPVP8 ", b"RIFF\0\0\0\0WEBPALPH" + bytes(40)])
