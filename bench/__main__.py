@@ -35,6 +35,7 @@ TABLES = {
     "embed": "pictures from links to vectors",
     "index": "search, upkeep and memory of a shard",
     "watch": "watched lists under a stock feed",
+    "rules": "requests with 0, 100 and 10,000 rules, and with reasons",
 }
 ON_BROKER = ("stock", "freshness", "requests", "gateway", "watch")
 RESULTS = Path(__file__).with_name("results")

@@ -68,9 +68,11 @@ async def _cost(ground: Ground) -> Table:
                     "p99 ms": p99(every),
                     "calls": len(every),
                 },
+                ratio=median(answer_us / each.cpu_us for each in rounds),
                 goal=COST,
             )
             ground.say(f"{connections} connections: {median(each.cpu_us for each in rounds):,.0f} us a call")
+    table.notes.append("Ratio: calls a second of CPU to answers a second of CPU in process.")
     table.notes.append("CPU us: of the process, a call.  Gateway us: without what parsing and answering took of it.")
     return table
 

@@ -14,33 +14,20 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import numpy as np
 import orjson
 
 from bench.embeddings import Vectors, many_vectors, real_vectors
-from bench.ground import (
-    LOADED_AT_MS,
-    SHARDS,
-    Ground,
-    consuming,
-    load_items,
-    loaded_record,
-    places_of,
-    producing,
-)
+from bench.filled_shards import FilledShards
+from bench.ground import SHARDS, Ground, consuming, load_items, places_of, producing
 from bench.meter import Meter, p50, p99
 from bench.report import Goal, Table
 from bench.stock import Levels
 from indexes.item_changes import ItemChanges
-from indexes.shard import EMBEDDINGS, RECORDS, STOCKS, Shard
-from indexes.shard_settings import ShardSettings
+from indexes.shard import STOCKS
 from indexes.watches import Watches
-from models.record import AttributeNames, RecordLimits, parse_record
 from models.request import RequestLimits
 from models.rules import RuleBook
-from models.truth_messages import ImageEmbedding, ItemEmbedding, ItemRecord, ItemStock, Written, write_message
-from models.vectors import pack_half
+from models.truth_messages import ItemStock, Written
 from models.watch import list_message, parse_watch
 from streams import topics
 from streams.outbox import Message, Outbox
@@ -83,53 +70,17 @@ class _Selling(Levels):
 # In process
 
 
-class _Shop:
+class _Shop(FilledShards):
     """Shards with their items, all watched, and a clock."""
 
     def __init__(self, folder: Path, vectors: Vectors) -> None:
-        self.now_ms = LOADED_AT_MS
-        dimension = vectors.shape[1]
-        settings = ShardSettings(dimension=dimension, model="bench")
-        self.shards = [
-            Shard.open(
-                folder / f"watch-{number}",
-                number,
-                settings,
-                cluster_id="bench",
-                now_ms=self.now_ms,
-                retention_ms=86_400_000,
-                offsets={},
-            )
-            for number in range(SHARDS)
-        ]
-        self.mean = vectors.mean(axis=0)
+        super().__init__(folder, vectors)
         self.rules = RuleBook()
-        self.item_ids: list[str] = []
-        for number, vector in enumerate(vectors):
-            self._load(number, vector)
-        for shard in self.shards:
-            shard.use_mean(self.mean)
-        self.watches = Watches(dimension)
+        self.watches = Watches(vectors.shape[1])
         self.changes = ItemChanges(self.shards)
         for item_id in self.item_ids:
             watch = parse_watch(item_id, BODY, RequestLimits(), "items")
             self.watches.put(watch, {"event": "watch"}, self.now_ms)
-
-    def _load(self, number: int, vector: np.ndarray) -> None:
-        item_id, attributes = loaded_record(number)
-        record = parse_record(item_id, attributes, AttributeNames.parse(""), RecordLimits())
-        raw, written = msgspec.Raw(record.canonical), Written(0, number + 1)
-        image = ImageEmbedding(record.images[0], vector=pack_half(vector))
-        self.apply(RECORDS, item_id, ItemRecord(raw, record.facts, record.images, 1, self.now_ms, written))
-        self.apply(STOCKS, item_id, ItemStock(50 + number % 50, self.now_ms, written))
-        self.apply(EMBEDDINGS, item_id, ItemEmbedding(1, "bench", (image,)))
-        self.item_ids.append(item_id)
-
-    def apply(self, truth: str, item_id: str, message: Any) -> int:
-        """One message of a truth; its shard."""
-        number = topics.partition_of(item_id.encode(), SHARDS)
-        self.shards[number].apply(truth, [(item_id, write_message(message))], 1, self.now_ms)
-        return number
 
     def level(self, message: Message) -> None:
         """An event of the feed."""
@@ -161,7 +112,7 @@ class _Shop:
 
 
 def _in_process(ground: Ground, table: Table, vectors: Vectors) -> None:
-    shop = _Shop(ground.folder, vectors)
+    shop = _Shop(ground.folder / "watch-shards", vectors)
     levels, seconds = _Selling(shop.item_ids), ground.pick(5, 20)
     for _, message in levels.all():
         shop.level(message)

@@ -16,12 +16,15 @@ from bench.embed import Bare
 from bench.embeddings import many_vectors
 from bench.environment import environment, environment_line
 from bench.freshness import Seen
+from bench.ground import loaded_record
 from bench.index import _recall
 from bench.meter import Meter, cpu_s, memory_bytes, p50, p99, ratio
 from bench.report import Goal, Row, Table, figure
+from bench.rules import asked_each_time, elsewhere, touching
 from bench.stock import Levels
 from models.embedder import Embedder
 from models.image import encode_jpeg
+from models.rules import DEFAULT_RULE, RuleBook
 from models.vectors import unit
 from streams import topics
 from streams.terminal import Terminal
@@ -41,7 +44,10 @@ def test_an_unknown_table_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> No
         chosen(["speed"])
 
     assert 2 == ended.value.code
-    assert "'speed'; choose from stock, freshness, requests, gateway, embed, index, watch" in capsys.readouterr().err
+    assert (
+        "'speed'; choose from stock, freshness, requests, gateway, embed, index, watch, rules"
+        in capsys.readouterr().err
+    )
 
 
 def test_every_table_has_a_module() -> None:
@@ -212,23 +218,35 @@ def test_the_bare_loop_makes_the_product_s_vectors() -> None:
     assert 0.98 < float(vector @ embedder.embed(pixels[None])[0])
 
 
+def test_rules_of_the_benchmark_touch_what_they_should() -> None:
+    """Of a large book no rule applies to the catalog's items, however they are asked; the four of the other do."""
+    sources = [{name: (value,) for name, value in loaded_record(number)[1].items()} for number in range(90)]
+
+    assert RuleBook(elsewhere(200)).applicable(sources, (), 1_700_000_000_000) == (DEFAULT_RULE,)
+    assert RuleBook(asked_each_time(20)).applicable(sources, (), 0) == (DEFAULT_RULE,)
+    assert len(RuleBook(touching()).applicable(sources, (), 0)) == 5
+
+
 def test_a_tiny_run_without_a_broker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`embed` and `index` run as a whole with few pictures and vectors, print their tables and write their results."""
-    from bench import embed, index
+    """`embed`, `index` and `rules` run as a whole with few pictures and vectors, and print and write their tables."""
+    from bench import embed, index, rules
     from bench.ground import Ground
 
     rng = np.random.default_rng(4)
     files = [encode_jpeg(rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)) for _ in range(6)]
     monkeypatch.setattr(embed, "pictures", lambda count: ("random", files))
+    monkeypatch.setattr(rules, "real_vectors", lambda: unit(rng.standard_normal((60, 16)).astype(np.float32)))
+    monkeypatch.setattr(rules, "ITEMS", 60)
     monkeypatch.setattr(index, "real_vectors", lambda: unit(rng.standard_normal((60, 16)).astype(np.float32)))
     monkeypatch.setattr(Ground, "pick", lambda self, quick, full: min(quick, 200))
     monkeypatch.setattr("bench.__main__.RESULTS", tmp_path / "results")
 
-    assert 0 == main(["embed", "index", "--quick", "--json", str(tmp_path / "all.json")])
+    assert 0 == main(["embed", "index", "rules", "--quick", "--json", str(tmp_path / "all.json")])
     found = orjson.loads((tmp_path / "all.json").read_bytes())
-    assert ["embed", "index"] == [each["name"] for each in found]
+    assert ["embed", "index", "rules"] == [each["name"] for each in found]
+    assert ["rules", "explain"] == [table["name"] for table in found[2]["tables"]]
     recalls = [row["figures"]["recall@10"] for row in found[1]["tables"][0]["rows"] if "Kindred" in row["what"]]
     assert [1.0] * len(recalls) == recalls
     assert orjson.loads((tmp_path / "results" / "index.json").read_bytes()) == found[1]

@@ -68,6 +68,34 @@ def test_the_index_finds_what_asking_every_rule_would(
         assert found == tuple(sorted(expected, key=Rule.precedence))
 
 
+@pytest.mark.parametrize("kept", [0, 3, 100_000])
+def test_numbers_at_the_bounds_of_intervals(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number at a bound, beside it or beyond all is within what it is within, asked again and after a change too,
+    whether what was found is kept or not.
+    """
+    monkeypatch.setattr("models.rule_index.KEPT_MAX", kept)
+    texts_of = {
+        "a": "price > 5",
+        "b": "price:5 TO 7",
+        "c": "price <= 5",
+        "d": "price = 7",
+        "e": "price < 2 OR price > 9",
+    }
+    index = RuleIndex()
+
+    def found(price: float) -> str:
+        return "".join(sorted(rule.rule_id for rule in index.applicable([{"price": (price,)}], (), 0)))
+
+    for rule_id, text in texts_of.items():
+        index.put(Rule(rule_id, parse_filter(text)))
+    expected = {1: "ce", 2: "c", 5: "bc", 5.5: "ab", 7: "abd", 7.5: "a", 9: "a", 9.5: "ae", -1e300: "ce", 1e300: "ae"}
+    assert expected == {price: found(price) for price in expected}
+    assert expected == {price: found(price) for price in expected}
+
+    index.discard(Rule("a", parse_filter("price > 5")))
+    assert {7: "bd", 7.5: "", 9.5: "e"} == {price: found(price) for price in (7, 7.5, 9.5)}
+
+
 def test_nothing_is_left_of_rules_that_are_gone() -> None:
     """No anchor, context or interval stays behind: rules come and go for years."""
     index = RuleIndex()
