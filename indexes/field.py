@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -54,9 +55,27 @@ class Field(NamedTuple):
     """By query: positive factors [N] by ordinal, None: 1.  A factor of 0 rules an item out."""
 
 
-def joined(found: Sequence[Candidates]) -> Candidates:
-    """Those of several queries, one after the other."""
-    return Candidates._make(map(np.concatenate, zip(*found, strict=True)))
+class Found(NamedTuple):
+    """The candidates of several queries, one after the other."""
+
+    candidates: Candidates
+    bounds: list[int]
+    """Where those of each query begin, and where the last ones end."""
+
+    def apart(self) -> list[Candidates]:
+        """Those of each query."""
+        return [
+            Candidates._make([each[start:stop] for each in self.candidates]) for start, stop in pairwise(self.bounds)
+        ]
+
+    def replaced(self, numbers: Sequence[int], by: Found) -> Found:
+        """With those of the queries with these numbers as `by` has them."""
+        parts = []
+        for number in range(len(self.bounds) - 1):
+            one = by if number in numbers else self
+            parts.append([each[one.bounds[number] : one.bounds[number + 1]] for each in one.candidates])
+        bounds = np.cumsum([0, *[len(part[0]) for part in parts]]).tolist()
+        return Found(Candidates._make(map(np.concatenate, zip(*parts, strict=True))), bounds)
 
 
 class Weights:

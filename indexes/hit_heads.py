@@ -7,6 +7,7 @@ Most of a hit's bytes are the same each time the item is one.  They are kept by 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from indexes.stored import StoredRecord
 from models.answer import Retrieved, hit_head, record_part
@@ -63,6 +64,16 @@ class FormHeads:
         self._highlight = highlight
         self._by_key: dict[int, bytes] = {}
         self.get = self._by_key.get
+
+    def many(self, keys: Sequence[int]) -> list[bytes]:
+        """The beginnings of many hits, by `head_key`."""
+        heads = list(map(self.get, keys))
+        if None in heads:
+            return [
+                head or self.make(key >> IMAGE_BITS, key & (1 << IMAGE_BITS) - 1)
+                for head, key in zip(heads, keys, strict=True)
+            ]
+        return cast(list[bytes], heads)
 
     def make(self, ordinal: int, image: int) -> bytes:
         """The beginning that `get` did not have."""

@@ -215,6 +215,14 @@ class Join:
         now = flags(self.records[item_id].facts, quantity, now_ms, self._settings.low_stock_at)
         return {**self._values.of(ordinal), **derived_attributes(now)}
 
+    def only_row(self, item_id: str) -> tuple[int, int] | None:
+        """Ordinal and row of an item whose first image is all that is embedded, as most have it; None for any other."""
+        record, embedding = self.records.get(item_id), self.embeddings.get(item_id)
+        if record is None or embedding is None or len(embedding.images) != 1 or not record.images:
+            return None
+        image = embedding.images[0]
+        return (self.ordinal_of[item_id], image.row) if image.row >= 0 and image.link == record.images[0] else None
+
     def look(self, ordinal: int) -> Look:
         """The images of an item that has a record, as far as they are embedded."""
         item_id = self.item_ids[ordinal]

@@ -7,22 +7,24 @@ shortlist and the result writer do for them hit by hit is done here by arrays; t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.field import Candidates, joined
+from indexes.field import Candidates
 from indexes.hit_heads import IMAGE_BITS
 from indexes.question import Question
 from indexes.results import ResultWriter
 from indexes.shard import Shard
 from indexes.shortlist import Shortlist
-from models.answer import HUNDREDTHS, RANK_ENDS, Result, rank_end, retrieved
+from models.answer import HUNDREDTHS, RANK_ENDS, Result, Retrieved, rank_end, retrieved
 from models.rule import Rule
 
 SHARD_BITS = 32
 NOWHERE = -1
+SCORES, ENDS = np.array(HUNDREDTHS, np.object_), np.array(RANK_ENDS, np.object_)
+"""To take many at once."""
 TOGETHER_MAX = 128
 """Requests for up to so many candidates share one search, at the count of the one that wants most."""
 
@@ -54,27 +56,38 @@ class PlainAnswers:
 
     def results(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Result]]:
         """The result of each; they share one search."""
-        found = self._shortlist.candidates(questions, max([one.fetch for one in questions]))
-        lengths = [len(one.ordinals) for one in found]
-        whole = joined(found)
-        kept = np.flatnonzero(self._not_excluded(questions, whole, lengths))
-        bounds = np.searchsorted(kept, [0, *accumulate(lengths)]).tolist()
-        whole = Candidates._make([each[kept] for each in whole])
-        hits = _hundredths(whole)
-        fields, keys = whole.fields.tolist(), (whole.ordinals.astype(np.int64) << IMAGE_BITS | whole.image).tolist()
+        found = self._shortlist.together(questions, max([one.fetch for one in questions]))
+        asker = np.repeat(np.arange(len(questions)), np.diff(found.bounds))
+        kept = np.flatnonzero(self._not_excluded(questions, found.candidates, asker))
+        starts = np.searchsorted(asker[kept], np.arange(len(questions) + 1))
+        rows_wanted = np.array([one.rows_wanted for one in questions])
+        shown = np.flatnonzero(np.arange(len(kept)) - starts[asker[kept]] < rows_wanted[asker[kept]])
+        bounds = np.searchsorted(shown, starts).tolist()
+        kept = kept[shown]
+        pieces = self._pieces(questions, Candidates._make([each[kept] for each in found.candidates]), asker[kept])
         for question, (start, stop) in zip(questions, pairwise(bounds), strict=True):
-            place = slice(start, min(stop, start + question.rows_wanted))
-            request = question.request
-            asked = retrieved(request.attributes)
-            heads = [shard.heads.form(asked, request.highlight) for shard in self._shards]
-            gets = [by_shard.get for by_shard in heads]
-            beginnings = [
-                gets[number](key) or heads[number].make(key >> IMAGE_BITS, key & (1 << IMAGE_BITS) - 1)
-                for number, key in zip(fields[place], keys[place], strict=True)
-            ]
-            pieces = [b""] * (3 * len(beginnings))
-            pieces[::3], pieces[1::3], pieces[2::3] = beginnings, hits[0][place], hits[1][place]
-            yield question, self._writer.written(question, pieces, len(beginnings))
+            yield question, self._writer.written(question, pieces[3 * start : 3 * stop], stop - start)
+
+    def _pieces(self, questions: Sequence[Question], found: Candidates, asker: NDArray[np.intp]) -> list[bytes]:
+        """The bytes of all hits, three pieces each: beginning, score, end."""
+        pieces = np.empty((len(asker), 3), np.object_)
+        keys = found.ordinals.astype(np.int64) << IMAGE_BITS | found.image
+        forms: dict[tuple[Retrieved, bool], int] = {}
+        of_question = [
+            forms.setdefault((retrieved(one.request.attributes), one.request.highlight), len(forms))
+            for one in questions
+        ]
+        form = np.array(of_question)[asker] if len(forms) > 1 else np.zeros(len(asker), np.intp)
+        for (asked, highlight), which in forms.items():
+            for number, shard in enumerate(self._shards):
+                at = np.flatnonzero((found.fields == number) & (form == which))
+                pieces[at, 0] = shard.heads.form(asked, highlight).many(keys[at].tolist())
+        scaled = 10_000 * np.maximum(found.similarity, 0).astype(np.float64)  # as `models.ranking` has it for one hit
+        pieces[:, 1] = SCORES[np.minimum(scaled + 0.5, 10_000).astype(np.int64)]
+        ranks = (scaled * found.factors + 0.5).astype(np.int64)
+        pieces[:, 2] = ENDS[ranks] if ranks.max(initial=0) < len(ENDS) else list(map(rank_end, ranks.tolist()))
+        flat: list[bytes] = pieces.ravel().tolist()
+        return flat
 
     def _pins(self, rules: tuple[Rule, ...]) -> bool:
         known = self._pinning.get(id(rules))
@@ -83,24 +96,15 @@ class PlainAnswers:
         return known[1]
 
     @staticmethod
-    def _not_excluded(questions: Sequence[Question], found: Candidates, lengths: Sequence[int]) -> NDArray[np.bool_]:
+    def _not_excluded(questions: Sequence[Question], found: Candidates, asker: NDArray[np.intp]) -> NDArray[np.bool_]:
         """bool[K] of the candidates that their question does not exclude."""
         places = found.fields.astype(np.int64) << SHARD_BITS | found.ordinals
         excluded = [[shard << SHARD_BITS | ordinal for shard, ordinal in one.excluded] for one in questions]
-        first = np.array([each[0] if each else NOWHERE for each in excluded], np.int64)
-        keep: NDArray[np.bool_] = places != np.repeat(first, lengths)
+        keep: NDArray[np.bool_] = (
+            places != np.array([each[0] if each else NOWHERE for each in excluded], np.int64)[asker]
+        )
         for number, each in enumerate(excluded):
             if len(each) > 1:
-                start = sum(lengths[:number])
-                mine = slice(start, start + lengths[number])
+                mine = np.flatnonzero(asker == number)
                 keep[mine] &= np.isin(places[mine], each[1:], invert=True)
         return keep
-
-
-def _hundredths(found: Candidates) -> tuple[list[bytes], list[bytes]]:
-    """The scores and the ends of hits: `models.ranking` has both as functions of one hit."""
-    scaled = 10_000 * np.maximum(found.similarity, 0).astype(np.float64)
-    scores = np.minimum(scaled + 0.5, 10_000).astype(np.int64)
-    ranks = (scaled * found.factors + 0.5).astype(np.int64)
-    end = RANK_ENDS.__getitem__ if ranks.max(initial=0) < len(RANK_ENDS) else rank_end
-    return list(map(HUNDREDTHS.__getitem__, scores.tolist())), list(map(end, ranks.tolist()))

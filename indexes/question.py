@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,15 @@ class SameAsked(NamedTuple):
 
     rule_id: str | None
     equal: Equal
+
+
+class Terms(NamedTuple):
+    """What may be a hit, and what moves it; the same for all requests of a batch that say the same of it."""
+
+    rules: tuple[Rule, ...]
+    same: tuple[SameAsked, ...]
+    masks: Masks
+    factors: Factors
 
 
 class Question(NamedTuple):
@@ -73,9 +82,28 @@ class Questions:
         self._rules = rules
         self._now_ms = now_ms
         self.conditions = Conditions(shards)
+        self._known: dict[Hashable, Terms] = {}
 
     def of(self, number: int, request: Request, seeds: Seeds) -> Question:
         """The question of a request; BadRequest if it asks for what its seeds cannot give."""
+        if request.same_as or (request.rules_enabled and self._rules.asks_source):
+            terms = self._terms(request, seeds)
+        else:
+            key = (request.filter, request.optional, request.contexts, request.rules_enabled, request.out_of_stock)
+            known = self._known.get(key)
+            terms = known if known is not None else self._known.setdefault(key, self._terms(request, seeds))
+        return Question(
+            number,
+            request,
+            seeds,
+            *terms,
+            frozenset([source.at for source in seeds.sources if source.at is not None]),
+            self._own_families(request, seeds) if request.distinct else {},
+            pool_size(request.count) if request.diversity else request.count,
+            request.threshold,
+        )
+
+    def _terms(self, request: Request, seeds: Seeds) -> Terms:
         sources: list[Mapping[str, Sequence[Scalar]]] = []
         if request.same_as or (request.rules_enabled and self._rules.asks_source):
             sources = [self._shards[shard].source_values(ordinal, self._now_ms) for shard, ordinal in seeds.items]
@@ -87,20 +115,13 @@ class Questions:
             for asked in rule.same_as:
                 if values := _values(sources, asked.facet):  # else it says nothing about what is the same
                     same.append(SameAsked(rule.rule_id, Equal(asked.facet, values, asked.negative)))
-        return Question(
-            number,
-            request,
-            seeds,
+        return Terms(
             rules,
             tuple(same),
             self.conditions.allowed(
                 rules, request.filter, tuple([one.equal for one in same]), out_of_stock=request.out_of_stock
             ),
             self.conditions.factors(rules, request.optional),
-            frozenset([source.at for source in seeds.sources if source.at is not None]),
-            self._own_families(request, seeds) if request.distinct else {},
-            pool_size(request.count) if request.diversity else request.count,
-            request.threshold,
         )
 
     def fallback(self, question: Question, rows: Sequence[Row]) -> Question:

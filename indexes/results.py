@@ -29,6 +29,7 @@ from models.answer import (
     from_elsewhere,
     rank_end,
     result_bytes,
+    result_end,
     result_tail,
     retrieved,
 )
@@ -60,6 +61,7 @@ class ResultWriter:
         self._shards = shards
         self._settings = settings
         self._tails: dict[int, tuple[tuple[Rule, ...], bytes]] = {}
+        self._ends: dict[tuple[int, int, int, int], bytes] = {}
 
     def failed(self, message: str, status: int) -> Result:
         """The result of an entry that cannot be answered."""
@@ -80,10 +82,13 @@ class ResultWriter:
     ) -> Result:
         """The result with these `count` hits, in pieces."""
         settings, request = self._settings, question.request
-        query_id = None
-        if request.click_analytics and settings.new_query_id is not None:
-            query_id = settings.new_query_id()
         elapsed_ms = settings.elapsed_ms() if settings.elapsed_ms is not None else 0
+        if explained is None and not question.seeds.unused and not request.click_analytics:
+            key = (count, request.count, elapsed_ms, id(question.rules))  # `_tail` keeps the rules
+            end = self._ends.get(key)
+            if end is None:
+                end = self._ends[key] = self._end(question, count, elapsed_ms, self._tail(question.rules))
+            return Result(result_bytes(pieces, end))
         tail = self._tail(question.rules)
         if question.seeds.unused:
             tail += result_tail(
@@ -91,8 +96,12 @@ class ResultWriter:
             )
         if explained is not None:
             tail += result_tail({"explain": explained.answer})
-        body = result_bytes(pieces, count, request.count, processing_ms=elapsed_ms, query_id=query_id, tail=tail)
-        return Result(body)
+        return Result(result_bytes(pieces, self._end(question, count, elapsed_ms, tail)))
+
+    def _end(self, question: Question, count: int, elapsed_ms: int, tail: bytes) -> bytes:
+        new_query_id = self._settings.new_query_id if question.request.click_analytics else None
+        query_id = None if new_query_id is None else new_query_id()
+        return result_end(count, question.request.count, processing_ms=elapsed_ms, query_id=query_id, tail=tail)
 
     @staticmethod
     def _plain_hits(heads: Sequence[FormHeads], rows: list[Row], factors: Factors) -> list[bytes]:

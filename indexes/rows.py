@@ -105,6 +105,15 @@ class Rows:
         """float32[1, D], the row centred by the mean of today."""
         return self.parts[self.slot[row]].fetch(self.position[row : row + 1])
 
+    def centred_many(self, rows: Index) -> NDArray[np.float32]:
+        """float32[K, D] of row ids [K], centred by the mean of today."""
+        vectors = np.empty((len(rows), self.delta.centred.shape[1]), np.float32)
+        slots = self.slot[rows]
+        for slot in np.unique(slots).tolist():
+            at = np.flatnonzero(slots == slot)
+            vectors[at] = self.parts[slot].fetch(self.position[rows[at]])
+        return vectors
+
     def shown_owners(self, size: int) -> NDArray[np.bool_]:
         """bool[size] by ordinal, whether the item has a row that is shown."""
         shown = np.zeros(size, np.bool_)

@@ -16,13 +16,12 @@ layout they lie (as long as no trees are asked, which may miss a neighbour).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.field import NOTHING, Candidates, Field, Weights
+from indexes.field import NOTHING, Candidates, Field, Found, Weights
 from indexes.query_plan import Way, delta_way, segment_way, trees_count
 from indexes.rows import DELTA, Part
 from indexes.selection import adjusted, select
@@ -37,8 +36,8 @@ GATHER_ROWS_MAX = 65_536
 """Rows that are copied together at once: 32 MiB at 128 dimensions."""
 
 
-class _Found(NamedTuple):
-    """Candidates of any queries: which query, source and position, and the row's weight."""
+class _Reached(NamedTuple):
+    """Rows that may be among the best: of which query, source and position, and the row's weight."""
 
     query: Ints
     source: Ints
@@ -54,22 +53,24 @@ class _Source(NamedTuple):
 
 def search(fields: Sequence[Field], queries: Queries, count: int) -> list[Candidates]:
     """For each of the centred unit queries float32[B, D] the best `count` items of all fields together."""
+    return search_together(fields, queries, count).apart()
+
+
+def search_together(fields: Sequence[Field], queries: Queries, count: int) -> Found:
+    """The same, those of all queries one after the other."""
     queries = np.ascontiguousarray(queries, np.float32)
     if not fields or not len(queries):
-        return [NOTHING] * len(queries)
+        return Found(NOTHING, [0] * (len(queries) + 1))
     run = _Run(fields, queries)
     wanted = 2 * count if run.uneven_rows else count
-    found = run.collect(np.arange(len(queries)), wanted)
-    answers = run.finish(found, count)
+    found = run.finish(run.collect(np.arange(len(queries)), wanted), count)
     while run.uneven_rows and wanted < run.rows:  # an item's further images may have taken the places of other items
-        lacking = [number for number, answer in enumerate(answers) if len(answer.ordinals) < count]
-        if not lacking:
+        lacking = np.flatnonzero(np.diff(found.bounds) < count)
+        if not len(lacking):
             break
         wanted *= 4
-        again = run.finish(run.collect(np.array(lacking), wanted), count)
-        for number in lacking:
-            answers[number] = again[number]
-    return answers
+        found = found.replaced(lacking.tolist(), run.finish(run.collect(lacking, wanted), count))
+    return found
 
 
 class _Run:
@@ -97,9 +98,9 @@ class _Run:
 
     # Candidates
 
-    def collect(self, numbers: Ints, wanted: int) -> _Found:
+    def collect(self, numbers: Ints, wanted: int) -> _Reached:
         """Candidates of these queries: at least the best `wanted` rows of each that has so many."""
-        found: list[_Found] = []
+        found: list[_Reached] = []
         scans: list[tuple[int, list[tuple[int, Floats]]]] = []
         for group in np.unique(self.group_of[numbers]).tolist():
             mine = numbers[self.group_of[numbers] == group]
@@ -127,9 +128,9 @@ class _Run:
                 scans.append((group, scanned))
         if scans:
             found.append(self._scan(numbers, scans, wanted))
-        return _joined(found)
+        return _together(found)
 
-    def _scan(self, numbers: Ints, scans: list[tuple[int, list[tuple[int, Floats]]]], wanted: int) -> _Found:
+    def _scan(self, numbers: Ints, scans: list[tuple[int, list[tuple[int, Floats]]]], wanted: int) -> _Reached:
         """Multiply all queries of some groups by all rows of some deltas."""
         sources = sorted({number for _, scanned in scans for number, _ in scanned})
         deltas = [self.fields[self.sources[number].field].rows.delta for number in sources]
@@ -148,13 +149,13 @@ class _Run:
         scores = self.scratch.scores(len(mine), width)
         for delta, start in zip(deltas, bounds.tolist(), strict=False):
             part, by_position = scores[:, start : start + delta.width], weights[:, start : start + delta.width]
-            np.matmul(queries, delta.centred[: delta.width].T, out=part)
+            np.matmul(queries, delta.across[:, : delta.width], out=part)
             part *= by_position if len(scans) == 1 else by_position[lines]  # while it is still in the cache
         asker, column = select(scores, weights, lines, wanted, self.error, self.scratch)
         which = np.searchsorted(bounds, column, side="right") - 1
-        return _Found(mine[asker], np.array(sources)[which], column - bounds[which], weights[lines[asker], column])
+        return _Reached(mine[asker], np.array(sources)[which], column - bounds[which], weights[lines[asker], column])
 
-    def _gather(self, gathered: list[tuple[int, Ints, Floats]], mine: Ints, wanted: int) -> list[_Found]:
+    def _gather(self, gathered: list[tuple[int, Ints, Floats]], mine: Ints, wanted: int) -> list[_Reached]:
         """Copy matching rows together and score them exactly, some ten thousand at a time."""
         found = []
         queries = self.queries[mine]
@@ -173,7 +174,7 @@ class _Run:
                 line, column = select(
                     scores, weight[None], np.zeros(len(mine), np.intp), wanted, self.error, self.scratch
                 )
-            found.append(_Found(mine[line], source[column], position[column], weight[column]))
+            found.append(_Reached(mine[line], source[column], position[column], weight[column]))
         return found
 
     def _segment(
@@ -183,7 +184,7 @@ class _Run:
         mine: Ints,
         wanted: int,
         gathered: list[tuple[int, Ints, Floats]],
-        found: list[_Found],
+        found: list[_Reached],
     ) -> None:
         """A segment's part: its matching rows to be gathered, or what its trees know."""
         source = self.sources[number]
@@ -205,7 +206,7 @@ class _Run:
                     failed.append(query)
                     continue
                 sources, queries = np.full(len(keep), number), np.full(len(keep), query)
-                found.append(_Found(queries, sources, positions[keep], by_position[keep]))
+                found.append(_Reached(queries, sources, positions[keep], by_position[keep]))
             left = np.array(failed, np.intp)
         if way is not Way.NOTHING and len(left):
             by_position = weights.of(source.part, source.part.size)
@@ -217,22 +218,22 @@ class _Run:
 
     # Answers
 
-    def finish(self, found: _Found, count: int) -> list[Candidates]:
+    def finish(self, reached: _Reached, count: int) -> Found:
         """Score the candidates exactly, order them, keep each item's best row and the first `count` items."""
-        query, source, weight = found.query, found.source, found.weight
-        vectors = np.empty((len(query), self.queries.shape[1]), np.float32)
+        query, source, weight = reached.query, reached.source, reached.weight
+        similarity = np.empty(len(query), np.float32)
         owner = np.empty(len(query), np.int32)
         image = np.empty(len(query), np.int16)
         field = np.empty(len(query), np.int16)
         for number, one in enumerate(self.sources):
             at = np.flatnonzero(source == number)
             if len(at):
-                positions = found.position[at]
-                vectors[at] = one.part.fetch(positions)
+                positions = reached.position[at]
+                vectors, queries = one.part.fetch(positions), self.queries.take(query[at], axis=0)
+                similarity[at] = np.einsum("kd,kd->k", vectors, queries)
                 owner[at] = one.part.owner[positions]
                 image[at] = one.part.image[positions]
                 field[at] = one.field
-        similarity = np.einsum("kd,kd->k", vectors, self.queries[query])
         score = adjusted(similarity, weight)
         order = np.lexsort((-score, query))
         score, query, field, owner, image = score[order], query[order], field[order], owner[order], image[order]
@@ -244,13 +245,11 @@ class _Run:
             items = (query * len(self.fields) + field) * (np.int64(1) << 32) + owner
             first = np.sort(np.unique(items, return_index=True)[1])
             order, query, field, owner, image = order[first], query[first], field[first], owner[first], image[first]
-        similarity, weight = similarity[order], weight[order]
-        bounds = np.searchsorted(query, np.arange(len(self.queries) + 1)).tolist()
-        answers = []
-        for start, stop in pairwise(bounds):
-            best = slice(start, min(stop, start + count))
-            answers.append(Candidates(owner[best], similarity[best], image[best], field[best], weight[best]))
-        return answers
+        starts = np.searchsorted(query, np.arange(len(self.queries) + 1))
+        first = np.flatnonzero(np.arange(len(query)) - starts[query] < count)
+        order = order[first]
+        candidates = Candidates(owner[first], similarity[order], image[first], field[first], weight[order])
+        return Found(candidates, np.searchsorted(first, starts).tolist())
 
     def _untie(
         self,
@@ -273,13 +272,13 @@ class _Run:
         return order
 
 
-def _joined(found: list[_Found]) -> _Found:
+def _together(found: list[_Reached]) -> _Reached:
     if len(found) == 1:
         return found[0]
     if not found:
         none = np.zeros(0, np.intp)
-        return _Found(none, none, none, np.zeros(0, np.float32))
-    return _Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        return _Reached(none, none, none, np.zeros(0, np.float32))
+    return _Reached(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
 def _chunks(gathered: list[tuple[int, Ints, Floats]]) -> list[list[tuple[int, Ints, Floats]]]:

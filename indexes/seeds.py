@@ -62,6 +62,32 @@ class Seeds(NamedTuple):
         return [source.at for source in self.sources if source.at is not None and source.weight > 0]
 
 
+def seeds_of_items(requests: Sequence[Request], shards: Sequence[Shard]) -> list[Seeds | None]:
+    """The seeds of those requests that start from one item with one picture, as most do; None for any other.
+
+    They are what `resolve_seeds` makes of each, but all vectors are fetched at once.
+    """
+    seeds: list[Seeds | None] = [None] * len(requests)
+    finds = [shard.only_row for shard in shards]
+    found: list[list[tuple[int, int, int]]] = [[] for _ in shards]
+    for at, request in enumerate(requests):
+        if len(request.items) != 1 or request.images or request.items[0].weight <= 0:
+            continue
+        for number, find in enumerate(finds):
+            if place := find(request.items[0].item_id):
+                found[number].append((at, *place))
+                break
+    for number, (shard, mine) in enumerate(zip(shards, found, strict=True)):
+        if not mine:
+            continue
+        vectors = shard.centred([row for _, _, row in mine])
+        for (at, ordinal, _), vector in zip(mine, vectors, strict=True):
+            (item,) = requests[at].items
+            source = Source(item.item_id, (number, ordinal), (0,), vector[None], item.weight)
+            seeds[at] = Seeds(vector, (source,), (), True)
+    return seeds
+
+
 def resolve_seeds(
     request: Request,
     images: Mapping[ImageKey, Vectors | KindredError],

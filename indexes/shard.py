@@ -277,6 +277,14 @@ class Shard:
         """The embedded images of the item with this ordinal."""
         return self._join.look(ordinal)
 
+    def only_row(self, item_id: str) -> tuple[int, int] | None:
+        """Ordinal and row of an item whose first image is all that is embedded, as most have it; None for any other."""
+        return self._join.only_row(item_id)
+
+    def centred(self, rows: Sequence[int]) -> NDArray[np.float32]:
+        """float32[K, D] rows as `only_row` names them, centred, of unit length."""
+        return self._join.rows.centred_many(np.array(rows, np.intp))
+
     @property
     def shown(self) -> NDArray[np.bool_]:
         """bool[N] by ordinal: what a search can find at all."""

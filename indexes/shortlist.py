@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from indexes.conditions import Factors, Masks
+from indexes.field import Candidates, Found
 from indexes.question import Place, Question, Row
-from indexes.search import Candidates, search
+from indexes.search import search_together
 from indexes.shard import Shard
 from models.ranking import visual_hundredths
 
@@ -64,13 +65,15 @@ class Shortlist:
 
     def candidates(self, questions: Sequence[Question], fetch: int) -> list[Candidates]:
         """The best items for each question, sources and all."""
-        if not questions:
-            return []
+        return self.together(questions, fetch).apart() if questions else []
+
+    def together(self, questions: Sequence[Question], fetch: int) -> Found:
+        """The same, those of all questions one after the other; at least one question."""
         fields = [
             shard.field([one.masks[number] for one in questions], [one.factors[number] for one in questions])
             for number, shard in enumerate(self._shards)
         ]
-        return search(fields, np.array([one.seeds.query for one in questions]), fetch)
+        return search_together(fields, np.array([one.seeds.query for one in questions]), fetch)
 
     def unlooked(self, question: Question) -> list[Row]:
         """Rows without anything to look like: by factor, then item id, all with a similarity of 0."""

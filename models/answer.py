@@ -111,16 +111,10 @@ def rank_end(number: int) -> bytes:
     return RANK_ENDS[number] if number < len(RANK_ENDS) else b',"_rankScore":%d.%02d},' % divmod(number, 100)
 
 
-def result_bytes(
-    pieces: Sequence[bytes], count: int, hits_wanted: int, *, processing_ms: int, query_id: str | None, tail: bytes
-) -> bytes:
-    """A result's JSON object.  `pieces`: of `count` hits, each with a comma at its end, as `rank_end` has it.
-
-    `tail`: the result's last fields (`result_tail`).  The pieces are copied once, here.
-    """
+def result_end(count: int, hits_wanted: int, *, processing_ms: int, query_id: str | None, tail: bytes) -> bytes:
+    """A result's JSON object after its `count` hits.  `tail`: the result's last fields (`result_tail`)."""
     query = b"" if query_id is None else b',"queryID":%b' % orjson.dumps(query_id)
-    last = pieces[-1][:-1] if pieces else b""
-    end = b'],"nbHits":%d,"hitsPerPage":%d,"page":0,"nbPages":%d,"processingTimeMS":%d%b%b}' % (
+    return b'],"nbHits":%d,"hitsPerPage":%d,"page":0,"nbPages":%d,"processingTimeMS":%d%b%b}' % (
         count,
         hits_wanted,
         1 if count else 0,
@@ -128,7 +122,15 @@ def result_bytes(
         query,
         tail,
     )
-    return b"".join([b'{"hits":[', *pieces[:-1], last, end])
+
+
+def result_bytes(pieces: Sequence[bytes], end: bytes) -> bytes:
+    """A result's JSON object.  `pieces`: of hits, each with a comma at its end, as `rank_end` has it; `end`:
+    `result_end`.  The pieces are copied once, here.
+    """
+    if not pieces:
+        return b'{"hits":[' + end
+    return b"".join([b'{"hits":[', *pieces[:-1], pieces[-1][:-1], end])
 
 
 def result_tail(fields: Mapping[str, Any]) -> bytes:

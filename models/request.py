@@ -45,6 +45,7 @@ __all__ = [
 
 MODEL = "looking-similar"
 SAME_AS_MAX = 100
+COMMON_BYTES_MAX = 1_000
 WALK_STEPS_MAX = 100
 """Each is a search of its own."""
 
@@ -114,6 +115,8 @@ class Batch(msgspec.Struct, frozen=True):
 
 def parse_requests(body: bytes | None, limits: RequestLimits, index_name: str) -> Batch:
     """The entries of a body; never raises for what a caller wrote."""
+    if (common := _common(body, limits, index_name)) is not None:
+        return Batch(True, (common,))
     try:
         fields = read_object(body, limits.body_bytes_max)
         if "requests" not in fields:
@@ -124,6 +127,35 @@ def parse_requests(body: bytes | None, limits: RequestLimits, index_name: str) -
     except BadRequest as error:
         return Batch(True, (error,))
     return Batch(False, tuple([_entry(entry, limits, index_name) for entry in entries]))
+
+
+class _Common(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of most requests."""
+
+    item_id: str = msgspec.field(name="objectID")
+    count: int = msgspec.field(name="maxRecommendations", default=0)
+    index: str = msgspec.field(name="indexName", default="")
+    model: str = ""
+
+
+_decode_common = msgspec.json.Decoder(_Common).decode
+
+
+def _common(body: bytes | None, limits: RequestLimits, index_name: str) -> Request | None:
+    """The request of a body that says what most say, in a quarter of the time; None of any other, right or wrong."""
+    if not body or len(body) > min(COMMON_BYTES_MAX, limits.body_bytes_max):
+        return None
+    try:
+        fields = _decode_common(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    item_id, count, index, model = fields.item_id, fields.count, fields.index, fields.model
+    keys = 1 + (count != 0) + (index != "") + (model != "")
+    if body.count(b":") != keys or not item_id or len(item_id) * 4 > limits.item_id_bytes_max:
+        return None  # a key may stand twice
+    if index not in ("", index_name) or model not in ("", MODEL) or not 0 <= count <= limits.hits_max:
+        return None
+    return Request((ItemSeed(item_id),), count=count or limits.hits_default)
 
 
 def _entry(fields: Any, limits: RequestLimits, index_name: str) -> Request | BadRequest:

@@ -22,6 +22,7 @@ from models.answer import (
     rank_end,
     record_part,
     result_bytes,
+    result_end,
     result_tail,
     results_bytes,
     retrieved,
@@ -163,7 +164,8 @@ def test_a_result_has_the_contracts_fields() -> None:
     hit = head + HUNDREDTHS[5012] + rank_end(6000)[:-1]
     tail = result_tail({"index": "items", "appliedRules": ["default"]})
 
-    body = result_bytes([hit + b",", hit + b","], 2, 30, processing_ms=4, query_id="q1", tail=tail)
+    end = result_end(2, 30, processing_ms=4, query_id="q1", tail=tail)
+    body = result_bytes([hit + b",", hit + b","], end)
 
     assert body[:1] == b"{"
     own = {"_score": 50.12, "_rankScore": 60.0, "_matchedImage": "https://x", "_source": "model"}
@@ -182,7 +184,7 @@ def test_a_result_has_the_contracts_fields() -> None:
 
 def test_a_result_without_hits() -> None:
     """No page; no queryID unless one is given; an empty tail is none."""
-    body = orjson.loads(result_bytes([], 0, 30, processing_ms=0, query_id=None, tail=result_tail({})))
+    body = orjson.loads(result_bytes([], result_end(0, 30, processing_ms=0, query_id=None, tail=result_tail({}))))
 
     assert body == {"hits": [], "nbHits": 0, "hitsPerPage": 30, "page": 0, "nbPages": 0, "processingTimeMS": 0}
 

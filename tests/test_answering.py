@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from indexes.answering import answer_requests
 from indexes.conditions import Conditions, Equal
+from indexes.seeds import resolve_seeds, seeds_of_items
 from indexes.shard import RECORDS
 from models.errors import BadEvent, BadRequest, Unavailable
 from models.filters import matches, parse_filter
@@ -797,6 +798,27 @@ def test_plain_requests_are_answered_together_as_they_are_alone(
 
     assert together == alone
     assert [b'"hits":[]' in body for body in together].count(True) == 1
+
+
+def test_seeds_of_single_items_are_what_each_alone_has(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Vectors that are fetched together are those fetched one by one; other requests are left to the other way."""
+    catalog = drawn(tmp_path_factory, 2)
+    bodies = [*PLAIN, *({"objectID": f"i{number}"} for number in range(40)), {"objectID": "i1", "unlike": "i2"}]
+    asked: list[Any] = [
+        entry for body in bodies for entry in parse_requests(orjson.dumps(body), RequestLimits(), "items").entries
+    ]
+    together = seeds_of_items(asked, catalog.shards)
+    for request, found in zip(asked, together, strict=True):
+        alone = resolve_seeds(request, {}, catalog.shards, catalog.mean)
+        if found is not None:
+            assert len(request.items) == 1
+            assert found.query.tobytes() == alone.query.tobytes()
+            (mine,), (its,) = found.sources, alone.sources
+            assert mine._replace(vectors=its.vectors) == its
+            assert mine.vectors.tobytes() == its.vectors.tobytes()
+            assert found._replace(query=alone.query, sources=alone.sources) == alone
+
+    assert 10 < sum(found is not None for found in together) < 40
 
 
 # Everything at once, against brute force

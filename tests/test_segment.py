@@ -269,3 +269,26 @@ def test_a_delta_moves_up_and_keeps_what_stays() -> None:
     delta.settle()
     assert delta.fetch(np.array([200])).tobytes() == centred_rows(raw[2999:], None).tobytes()
     assert (201, 201, 208) == (delta.size, delta.live, delta.width)
+
+
+def test_columns_of_a_delta_are_its_rows() -> None:
+    """Whatever became of them: appended, grown, another mean, moved up, appended many."""
+    delta = Delta(DIMENSION)
+    raw = unit_vectors(np.random.default_rng(0), 3000).astype(np.float16)
+
+    def check() -> None:
+        delta.settle()
+        assert delta.across[:, : delta.size].T.tobytes() == delta.fetch(np.arange(delta.size)).tobytes()
+
+    for row in range(1500):
+        delta.append(raw[row], row, row)
+        if row % 500 == 499:
+            check()
+    delta.use_mean(raw.astype(np.float32).mean(axis=0))
+    check()
+    delta.drop_many(np.arange(0, 1500, 2))
+    check()
+    rows = np.arange(1500, 3000, dtype=np.int32)
+    delta.append_many(raw[1500:], rows, rows, np.zeros(1500, np.int16))
+    check()
+    assert not delta.across[:, delta.size :].any()
