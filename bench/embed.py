@@ -86,7 +86,7 @@ async def _kindred(embedder: Embedder, folder: Path, count: int) -> tuple[Spent,
 
     async def one(number: int) -> str:
         async with slots:
-            _, vector, _ = await vectors.of_link(f"{number}.jpg")
+            vector = (await vectors.of_link(f"{number}.jpg")).packed.vector
             return vector
 
     meter = Meter()

@@ -139,7 +139,8 @@ class Answering:
         if not rows:
             return rows
         relevance = np.array([question.adjusted(row) for row in rows], np.float64)
-        order = spread(relevance, self.looks.matched(rows), question.request.count, question.request.diversity)
+        matched = question.seeds.compared(self.looks.matched(rows))
+        order = spread(relevance, matched, question.request.count, question.request.diversity)
         return [rows[at] for at in order]
 
     def _filled_up(self, found: Sequence[tuple[Question, Outcome]]) -> list[tuple[Question, Outcome]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from indexes.half import floats_of
 from indexes.placed_rows import PlacedRows
-from models.vectors import centre, unit
+from models.parts import rows_of
 
 LAID_TOGETHER = 64
 """Rows that are turned into columns at once: they and their columns stay in the cache."""
@@ -29,10 +29,9 @@ NAMES = ("centred", "raw_rows", "owner", "image", "shown", "row", "serial")
 Positions = NDArray[np.int32]
 
 
-def centred_rows(raw: NDArray[np.float16], mean: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """float32[N, D] unit rows of raw vectors float16[N, D] less the mean; each row's bytes depend on that row alone."""
-    vectors = floats_of(raw)
-    return unit(vectors) if mean is None else centre(vectors, mean)
+def centred_rows(raw: NDArray[np.float16], mean: NDArray[np.float32] | None, colour: int = 0) -> NDArray[np.float32]:
+    """float32[N, D] rows of raw vectors float16[N, D] less the mean; each row's bytes depend on that row alone."""
+    return rows_of(floats_of(raw), mean, colour)
 
 
 class Delta(PlacedRows):
@@ -42,7 +41,8 @@ class Delta(PlacedRows):
     saves a fifth of a batch's product and half of that for a single query.
     """
 
-    def __init__(self, dimension: int) -> None:
+    def __init__(self, dimension: int, *, colour: int = 0) -> None:
+        self._colour = colour
         self.size = 0
         self.live = 0
         self._mean: NDArray[np.float32] | None = None
@@ -104,7 +104,7 @@ class Delta(PlacedRows):
         self.shown[start:stop] = images >= 0
         self.serial[start:stop] = np.arange(self._serial + 1, self._serial + 1 + len(raw))
         self._serial += len(raw)
-        self.centred[start:stop] = centred_rows(self.raw_rows[start:stop], self._mean)
+        self.centred[start:stop] = centred_rows(self.raw_rows[start:stop], self._mean, self._colour)
         self._lay(start, stop)
         self.size = stop
         self.live += len(raw)
@@ -145,7 +145,7 @@ class Delta(PlacedRows):
         """Centre what was appended since the last call."""
         if self._unsettled:
             positions = np.array(self._unsettled)
-            self.centred[positions] = centred_rows(self.raw_rows[positions], self._mean)
+            self.centred[positions] = centred_rows(self.raw_rows[positions], self._mean, self._colour)
             self.across[:, positions] = self.centred[positions].T
             self._unsettled.clear()
 
@@ -153,7 +153,7 @@ class Delta(PlacedRows):
         """Centre all rows by another mean."""
         self._mean = mean
         self._unsettled.clear()
-        self.centred[: self.size] = centred_rows(self.raw_rows[: self.size], mean)
+        self.centred[: self.size] = centred_rows(self.raw_rows[: self.size], mean, self._colour)
         self._lay(0, self.size)
 
     def _lay(self, start: int, stop: int) -> None:

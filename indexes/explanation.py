@@ -97,8 +97,12 @@ class Explainer:
         return mask
 
     def _hit(self, question: Question, outcome: Outcome, row: Row, steps: list[dict[str, Any]]) -> dict[str, Any]:
+        seeds = question.seeds
         shown: dict[str, Any] = {"similarity": round(row[3], 4)}
-        if pair := self.looks.pair(row, question.seeds.sources):
+        if seeds.weights is not None:
+            look, colour = self.looks.parts(row, seeds)
+            shown["parts"] = {"look": round(look, 4), "colour": round(colour, 4), "colourWeight": seeds.colour_weight}
+        if pair := self.looks.pair(row, seeds):
             source = pair.source
             matched: dict[str, Any] = {"image": self.shards[row[0]].image_name(row[1], row[2]), "source": source.name}
             if source.at is not None:

@@ -47,7 +47,7 @@ class Join:
 
     def __init__(self, settings: ShardSettings) -> None:
         self._settings = settings
-        self.rows = Rows(settings.dimension)
+        self.rows = Rows(settings)
         self.columns = Columns(settings.low_stock_at)
         self.records: dict[str, StoredRecord] = {}
         self.levels: dict[str, Level] = {}

@@ -9,8 +9,9 @@ import numpy as np
 
 from indexes.join import Look
 from indexes.question import Row
-from indexes.seeds import Source
+from indexes.seeds import Seeds, Source, mean_look
 from indexes.shard import Shard
+from models.parts import part_cosines
 from models.vectors import Vectors
 
 
@@ -33,6 +34,10 @@ class Looks:
         """The embedded images of an item that has a record."""
         return self._shards[number].look(ordinal)
 
+    def mean(self, number: int, ordinal: int) -> Vectors:
+        """float32[D], the row that an item's images come to."""
+        return mean_look(self.of(number, ordinal).vectors, self._shards[number].settings.colour)
+
     def row(self, number: int, ordinal: int, query: Vectors) -> Row | None:
         """An item as a hit: by which of its images it is most alike to a query float32[D]; None: it has none."""
         look = self.of(number, ordinal)
@@ -50,11 +55,15 @@ class Looks:
             found.append(look.vectors[look.images.index(image)])
         return np.array(found)
 
-    def pair(self, row: Row, sources: Sequence[Source]) -> Pair | None:
+    def parts(self, row: Row, seeds: Seeds) -> tuple[float, float]:
+        """Cosines of the row's look and of its colour with those that are asked for."""
+        return part_cosines(self.matched([row])[0], seeds.row, self._shards[row[0]].settings.colour)
+
+    def pair(self, row: Row, seeds: Seeds) -> Pair | None:
         """Which picture of a source the row's picture is most alike; None without a source to look like."""
-        vector = self.matched([row])[0]
+        vector = seeds.asked(self.matched([row])[0])
         best: Pair | None = None
-        for source in sources:
+        for source in seeds.sources:
             if source.weight <= 0:
                 continue
             similarities = np.einsum("rd,d->r", source.vectors, vector)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from indexes.delta import Delta
 from indexes.segment import Segment
 from indexes.selection import Scratch
+from indexes.shard_settings import ShardSettings
 
 DELTA = 0
 Index = NDArray[np.int32] | NDArray[np.intp]
@@ -53,8 +54,8 @@ class Captured(NamedTuple):
 class Rows:
     """The rows of one shard: `slot` int8 and `position` int32 by row id, and the parts by slot."""
 
-    def __init__(self, dimension: int) -> None:
-        self.delta = Delta(dimension)
+    def __init__(self, settings: ShardSettings) -> None:
+        self.delta = Delta(settings.dimension, colour=settings.colour)
         self.parts: dict[int, Part] = {DELTA: self.delta}
         self.mean: NDArray[np.float32] | None = None
         self.scratch = Scratch()

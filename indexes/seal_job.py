@@ -115,6 +115,7 @@ class SealJob:
             folder=str(self._folder.absolute()),
             name=self.name,
             dimension=self._settings.dimension,
+            colour=self._settings.colour,
             model=self._settings.model,
             mean=None if self._mean is None else pack_mean(self._mean),
             trees=self._settings.trees,

@@ -37,6 +37,7 @@ class Job(msgspec.Struct, frozen=True):
     """Where the segment's files go."""
     name: str
     dimension: int
+    colour: int
     model: str
     mean: str | None
     trees: int
@@ -64,6 +65,7 @@ def build(job: Job) -> None:
         mean=None if job.mean is None else unpack_mean(job.mean, job.dimension),
         trees=job.trees,
         seed=job.seed,
+        colour=job.colour,
         wanted=lambda: os.getppid() == job.parent or os.getpid() == job.parent,
     )
 

@@ -1,7 +1,8 @@
 """Seeds: the items and images that a request starts from become one query vector.
 
-1. Each seed's images are centred by the catalog's mean and averaged to one unit vector.
-2. The seeds' vectors are added by weight, those of `unlike` negative, and the sum has unit length again.
+1. Each seed's images are centred by the catalog's mean and averaged to one row.
+2. The seeds' rows are added by weight, those of `unlike` negative, and each part is as long as a row's again.
+3. What colour counts for this request weighs the two parts against each other (`models/parts.py`).
 
 Easy to get wrong: a seed that cannot be used fails its request only if nothing is left to be looked like; otherwise the
 answer says which were left out.  Lists of recently viewed items hold deleted ones.
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from indexes.shard import Shard
 from models.errors import BadRequest, KindredError, Unavailable
+from models.parts import rows_of, unit_parts, weighing
 from models.request import ImageKey, Request
-from models.vectors import centre, unit
 
 Vectors = NDArray[np.float32]
 
@@ -42,19 +43,33 @@ class Source(NamedTuple):
     images: tuple[int, ...]
     """Which of the item's images they are; (0,) for an image."""
     vectors: Vectors
-    """float32[R, D] centred unit rows."""
+    """float32[R, D] centred rows."""
     weight: float
 
 
 class Seeds(NamedTuple):
     """What one request starts from."""
 
+    row: Vectors
+    """float32[D], what they come to, as rows are; zero if they take each other away, or none is usable."""
     query: Vectors
-    """float32[D], centred, of unit length; zero if the seeds take each other away, or none is usable."""
+    """float32[D], its product with a row is their similarity; of unit length where colour does not count, or zero."""
     sources: tuple[Source, ...]
     unused: tuple[Unused, ...]
     usable: bool
     """Whether anything is left to be looked like."""
+    colour_weight: float = 0.0
+    """What colour counts, 0..1."""
+    weights: Vectors | None = None
+    """float32[D] by which a row becomes a query (`models.parts.weighing`); None: by nothing, vectors have no colour."""
+
+    def asked(self, row: Vectors) -> Vectors:
+        """The query float32[D] that asks for what looks like a row float32[D], colour counting as in this request."""
+        return row if self.weights is None else row * self.weights
+
+    def compared(self, rows: Vectors) -> Vectors:
+        """float32[K, D] of rows float32[K, D], whose products with each other are their similarities."""
+        return rows if self.weights is None else rows * np.sqrt(self.weights)
 
     @property
     def items(self) -> list[tuple[int, int]]:
@@ -70,6 +85,7 @@ def seeds_of_items(requests: Sequence[Request], shards: Sequence[Shard]) -> list
     seeds: list[Seeds | None] = [None] * len(requests)
     finds = [shard.only_row for shard in shards]
     found: list[list[tuple[int, int, int]]] = [[] for _ in shards]
+    weighings: dict[float, Vectors | None] = {}
     for at, request in enumerate(requests):
         if len(request.items) != 1 or request.images or request.items[0].weight <= 0:
             continue
@@ -80,11 +96,16 @@ def seeds_of_items(requests: Sequence[Request], shards: Sequence[Shard]) -> list
     for number, (shard, mine) in enumerate(zip(shards, found, strict=True)):
         if not mine:
             continue
-        vectors = shard.centred([row for _, _, row in mine])
-        for (at, ordinal, _), vector in zip(mine, vectors, strict=True):
-            (item,) = requests[at].items
-            source = Source(item.item_id, (number, ordinal), (0,), vector[None], item.weight)
-            seeds[at] = Seeds(vector, (source,), (), True)
+        rows = shard.centred([row for _, _, row in mine])
+        for (at, ordinal, _), row in zip(mine, rows, strict=True):
+            request = requests[at]
+            (item,) = request.items
+            source = Source(item.item_id, (number, ordinal), (0,), row[None], item.weight)
+            weight = request.colour if request.colour is not None else shard.settings.colour_weight
+            if weight not in weighings:
+                weighings[weight] = weighing(len(row), shard.settings.colour, weight)
+            weights = weighings[weight]
+            seeds[at] = Seeds(row, row if weights is None else row * weights, (source,), (), True, weight, weights)
     return seeds
 
 
@@ -99,6 +120,8 @@ def resolve_seeds(
     `images`: by key the raw unit vector float32[D] of each image that the request names, or why there is none.
     `mean` float32[D] as the shards were told.
     """
+    settings = shards[0].settings if shards else None
+    colour = settings.colour if settings else 0
     sources: list[Source] = []
     wanted: list[Unused] = []
     unwanted: list[Unused] = []
@@ -114,10 +137,13 @@ def resolve_seeds(
         if isinstance(vector, KindredError):
             (wanted if image.weight > 0 else unwanted).append(Unused(name, f"image: {vector}", _status(vector)))
         else:
-            row = unit(vector[None]) if mean is None else centre(vector[None], mean)
-            sources.append(Source(name, None, (0,), row, image.weight))
+            sources.append(Source(name, None, (0,), rows_of(vector[None], mean, colour), image.weight))
     usable = any(source.weight > 0 for source in sources)
-    return Seeds(_query(sources, shards), tuple(sources), tuple(wanted + unwanted), usable)
+    row = _row(sources, shards, colour)
+    weight = request.colour if request.colour is not None else settings.colour_weight if settings else 0.0
+    weights = weighing(len(row), colour, weight)
+    query = row if weights is None else row * weights
+    return Seeds(row, query, tuple(sources), tuple(wanted + unwanted), usable, weight, weights)
 
 
 def _item(item_id: str, shards: Sequence[Shard], weight: float) -> Source | None:
@@ -129,19 +155,20 @@ def _item(item_id: str, shards: Sequence[Shard], weight: float) -> Source | None
     return None
 
 
-def _query(sources: Sequence[Source], shards: Sequence[Shard]) -> Vectors:
+def _row(sources: Sequence[Source], shards: Sequence[Shard], colour: int) -> Vectors:
+    """float32[D], the row that all sources come to."""
     if len(sources) == 1 and len(sources[0].vectors) == 1:
         return sources[0].vectors[0]
     dimension = sources[0].vectors.shape[1] if sources else shards[0].settings.dimension if shards else 0
     total = np.zeros(dimension, np.float32)
     for source in sources:
-        total += np.float32(source.weight) * mean_look(source.vectors)
-    return unit(total)
+        total += np.float32(source.weight) * mean_look(source.vectors, colour)
+    return unit_parts(total, colour)
 
 
-def mean_look(vectors: Vectors) -> Vectors:
-    """float32[D] of an item's centred unit rows float32[R, D]: their mean direction."""
-    return vectors[0] if len(vectors) == 1 else unit(vectors.sum(axis=0))
+def mean_look(vectors: Vectors, colour: int) -> Vectors:
+    """float32[D] of an item's centred rows float32[R, D]: their mean direction, look and colour apart."""
+    return vectors[0] if len(vectors) == 1 else unit_parts(vectors.sum(axis=0), colour)
 
 
 def _status(error: KindredError) -> int:

@@ -25,8 +25,9 @@ from indexes.delta import centred_rows
 from indexes.placed_rows import PlacedRows
 from indexes.shard_settings import ShardSettings
 from models.errors import CorruptIndex
+from models.parts import are_raw_rows, means_apart
 
-FORMAT = 1
+FORMAT = 2
 METRIC: Final = "angular"
 TREES_FILE, VECTORS_FILE, SIDECAR_FILE = ".ann", ".f16", ".json"
 LENGTH_TOLERANCE = 0.01
@@ -42,6 +43,8 @@ class Sidecar(msgspec.Struct, frozen=True):
     format: int
     metric: str
     dimension: int
+    colour: int
+    """How many of the last numbers are colour."""
     trees: int
     seed: int
     model: str
@@ -64,6 +67,7 @@ def write_segment(
     mean: NDArray[np.float32] | None,
     trees: int,
     seed: int,
+    colour: int = 0,
     wanted: Callable[[], bool] = lambda: True,
 ) -> None:
     """Build the files of a segment from raw unit vectors float16[N, D]; slow, and partly under the GIL.
@@ -73,10 +77,13 @@ def write_segment(
     count, dimension = vectors.shape
     if count == 0 or count != len(item_ids):
         raise ValueError(f"expected as many item ids as vectors and at least one, got {len(item_ids)} and {count}")
-    lengths = np.linalg.norm(vectors.astype(np.float32), axis=1)
-    if not (abs(lengths - 1) <= LENGTH_TOLERANCE).all():  # also false where one is not finite
-        raise ValueError(f"expected vectors of length 1, got lengths from {lengths.min()} to {lengths.max()}")
-    centred = centred_rows(vectors, mean)
+    if not are_raw_rows(vectors, colour, LENGTH_TOLERANCE):
+        lengths = np.linalg.norm(vectors[:, : dimension - colour].astype(np.float32), axis=1)
+        raise ValueError(
+            f"expected looks of length 1, got lengths from {lengths.min()} to {lengths.max()}, "
+            f"and {colour} numbers of colour, also of length 1 or zero"
+        )
+    centred = centred_rows(vectors, mean, colour)
     index = AnnoyIndex(dimension, METRIC)
     index.set_seed(seed)
     for position, vector in enumerate(centred):
@@ -96,6 +103,7 @@ def write_segment(
         FORMAT,
         METRIC,
         dimension,
+        colour,
         trees,
         seed,
         model,
@@ -141,10 +149,12 @@ class Segment(PlacedRows):
             sidecar = msgspec.json.decode(base.with_suffix(SIDECAR_FILE).read_bytes(), type=Sidecar)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CorruptIndex(f"segment {name}: expected a sidecar: {error}") from error
-        expected = (FORMAT, METRIC, settings.dimension, settings.model)
-        found = (sidecar.format, sidecar.metric, sidecar.dimension, sidecar.model)
+        expected = (FORMAT, METRIC, settings.dimension, settings.colour, settings.model)
+        found = (sidecar.format, sidecar.metric, sidecar.dimension, sidecar.colour, sidecar.model)
         if found != expected:
-            raise CorruptIndex(f"segment {name}: expected format, metric, dimension, model {expected}, got {found}")
+            raise CorruptIndex(
+                f"segment {name}: expected format, metric, dimension, colour, model {expected}, got {found}"
+            )
         if not 0 < sidecar.count == len(sidecar.item_ids):
             raise CorruptIndex(f"segment {name}: {sidecar.count} vectors but {len(sidecar.item_ids)} item ids")
         files = {TREES_FILE: sidecar.trees_checksum, VECTORS_FILE: sidecar.vectors_checksum}
@@ -174,7 +184,7 @@ class Segment(PlacedRows):
         """How far the mean of today is from the one that the trees stand on (Euclidean)."""
         if self._mean is None or self._built_mean is None:
             return 0.0 if self._mean is self._built_mean else 1.0
-        return float(np.linalg.norm(self._mean - self._built_mean))
+        return means_apart(self._mean, self._built_mean, self.sidecar.colour)
 
     def use_mean(self, mean: NDArray[np.float32] | None) -> None:
         """Score by this mean from now on."""
@@ -183,7 +193,7 @@ class Segment(PlacedRows):
 
     def fetch(self, positions: Index) -> NDArray[np.float32]:
         """float32[K, D] rows centred by the mean of today."""
-        return centred_rows(self._vectors[positions], self._mean)
+        return centred_rows(self._vectors[positions], self._mean, self.sidecar.colour)
 
     def raw(self, positions: Index) -> NDArray[np.float16]:
         """float16[K, D] raw unit vectors."""
@@ -192,12 +202,26 @@ class Segment(PlacedRows):
     def near(self, query: NDArray[np.float32], count: int) -> NDArray[np.intp]:
         """Positions of about the nearest `count` rows, dead ones included, to a query centred by the mean of today."""
         if self._mean is not self._built_mean:
-            query = recentred(query, self._mean, self._built_mean)
+            query = recentred(query, self._mean, self._built_mean, self.sidecar.colour)
         search_k = max(self._search_k, count * self.sidecar.trees)
         return np.array(self._trees.get_nns_by_vector(query, count, search_k=search_k), np.intp)
 
 
 def recentred(
+    query: NDArray[np.float32], mean: NDArray[np.float32] | None, other: NDArray[np.float32] | None, colour: int = 0
+) -> NDArray[np.float32]:
+    """A query float32[D] that was centred by `mean`, centred by `other` instead; its parts are as long as before."""
+    turned = np.zeros_like(query)
+    split = len(query) - colour
+    for place in (slice(0, split), slice(split, None)):
+        length = float(np.linalg.norm(query[place]))
+        if length > _LENGTH_MIN:
+            ours, theirs = (None if each is None else each[place] for each in (mean, other))
+            turned[place] = length * _turned(query[place] / np.float32(length), ours, theirs)
+    return turned
+
+
+def _turned(
     query: NDArray[np.float32], mean: NDArray[np.float32] | None, other: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
     """A unit query float32[D] that was centred by `mean`, centred by `other` instead; None stands for zero.

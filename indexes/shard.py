@@ -135,7 +135,9 @@ class Shard:
 
     def _put_embedding(self, item_id: str, value: bytes | None) -> None:
         settings = self.settings
-        embedding = None if value is None else read_embedding(value, settings.model, settings.dimension)
+        embedding = (
+            None if value is None else read_embedding(value, settings.model, settings.dimension, settings.colour)
+        )
         self._join.put_embedding(item_id, embedding)
         self._see_embedded(item_id)
 

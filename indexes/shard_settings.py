@@ -14,7 +14,11 @@ class ShardSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one shard; ValueError if one is out of its bounds."""
 
     dimension: int
-    """Numbers of a vector."""
+    """Numbers of a vector, its colour's included."""
+    colour: int = 0
+    """How many of the last of them are its colour's (`models/parts.py`)."""
+    colour_weight: float = 0.0
+    """What colour counts beside the look, 0..1, unless a request says otherwise."""
     model: str
     """Model id that every embedding must carry."""
     low_stock_at: float = 5.0
@@ -60,8 +64,10 @@ class ShardSettings(msgspec.Struct, frozen=True, kw_only=True):
         for name, bound in low.items():
             if not getattr(self, name) >= bound:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least {bound}")
-        for name in ("merge_ratio", "tombstones_max", "exact_share"):
+        for name in ("merge_ratio", "tombstones_max", "exact_share", "colour_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1")
+        if not 0 <= self.colour < self.dimension:
+            raise ValueError(f"colour is {self.colour}, expected 0 or more, and less than dimension {self.dimension}")
         if not self.model:
             raise ValueError("model is empty, expected the id of the model that the vectors come from")

@@ -20,6 +20,7 @@ from indexes.question import Place, Question, Row
 from indexes.search import search_together
 from indexes.shard import Shard
 from models.ranking import visual_hundredths
+from models.vectors import Vectors
 
 FETCH_MAX = 4_096
 """Candidates of one more search, if they were fewer before."""
@@ -73,7 +74,12 @@ class Shortlist:
             shard.field([one.masks[number] for one in questions], [one.factors[number] for one in questions])
             for number, shard in enumerate(self._shards)
         ]
-        return search_together(fields, np.array([one.seeds.query for one in questions]), fetch)
+        queries, lengths = _units(questions)
+        found = search_together(fields, queries, fetch)
+        if lengths is None:
+            return found
+        similarity = found.candidates.similarity * np.repeat(lengths, np.diff(found.bounds))
+        return found._replace(candidates=found.candidates._replace(similarity=similarity))
 
     def unlooked(self, question: Question) -> list[Row]:
         """Rows without anything to look like: by factor, then item id, all with a similarity of 0."""
@@ -176,6 +182,25 @@ class Shortlist:
             left[seen.ordinals[seen.fields == number]] = False
             narrowed.append(left)
         return narrowed
+
+
+def _units(questions: Sequence[Question]) -> tuple[Vectors, Vectors | None]:
+    """Queries float32[B, D] of unit length, and the float32[B] by which products with them are to be multiplied.
+
+    None: by nothing.  Where colour counts a query has a length of its own, and a search wants units.
+    """
+    queries: Vectors = np.array([one.seeds.query for one in questions])
+    if not any(one.seeds.colour_weight and one.seeds.weights is not None for one in questions):
+        return queries, None
+    lengths = np.array(  # exactly 1 where colour does not count: such a request has the same answer in any company
+        [
+            (np.linalg.norm(query) or 1.0) if one.seeds.colour_weight else 1.0
+            for one, query in zip(questions, queries, strict=True)
+        ],
+        np.float32,
+    )
+    queries /= lengths[:, None]
+    return queries, lengths
 
 
 def _below(similarity: float, threshold: float) -> bool:

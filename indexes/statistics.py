@@ -26,17 +26,19 @@ GROWTH = 2
 
 
 class MeanFit:
-    """Fits the mean of unit vectors float32[R, D] that are told item by item."""
+    """Fits the mean of raw rows float32[R, D] that are told item by item, of which `colour` numbers are colour."""
 
     def __init__(
         self,
         dimension: int,
         *,
+        colour: int = 0,
         count_min: int = COUNT_MIN,
         sample_max: int = SAMPLE_MAX,
         drift_max: float = DRIFT_MAX,
     ) -> None:
         self.dimension = dimension
+        self._looks = slice(0, dimension - colour)
         self.count = 0
         """Vectors in the sample."""
         self._count_min = count_min
@@ -77,7 +79,7 @@ class MeanFit:
             return False
         if self._fitted is None or self.count >= GROWTH * self._fitted_count:
             return True
-        drift = float(np.linalg.norm(self._sum / self.count - self._fitted))
+        drift = float(np.linalg.norm((self._sum / self.count - self._fitted)[self._looks]))
         return drift > max(self._drift_max, 2 / math.sqrt(min(self.count, self._fitted_count)))
 
     def fit(self) -> tuple[NDArray[np.float32], int]:

@@ -55,8 +55,11 @@ def read_level(value: bytes) -> Level:
     return Level(message.quantity, message.at)
 
 
-def read_embedding(value: bytes, model: str, dimension: int) -> ReadEmbedding:
-    """A message of `item-embeddings`.  OtherModel if it is not of `model` or its vectors not of `dimension`."""
+def read_embedding(value: bytes, model: str, dimension: int, colour: int = 0) -> ReadEmbedding:
+    """A message of `item-embeddings`.  OtherModel if it is not of `model` or its vectors not of `dimension`.
+
+    `colour`: how many of the `dimension` numbers are colour.  An image whose colour is not told has zeros there.
+    """
     try:
         message = read_item_embedding(value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -68,8 +71,17 @@ def read_embedding(value: bytes, model: str, dimension: int) -> ReadEmbedding:
         )
     images = {image.link: image for image in reversed(message.images)}  # the first of a name counts
     kept = tuple(images.values())[::-1]
-    vectors = tuple(None if image.vector is None else _vector(image.vector, model, dimension) for image in kept)
+    vectors = tuple(None if image.vector is None else _raw_row(image, model, dimension, colour) for image in kept)
     return ReadEmbedding(message.image_version, kept, vectors)
+
+
+def _raw_row(image: ImageEmbedding, model: str, dimension: int, colour: int) -> NDArray[np.float16]:
+    assert image.vector is not None
+    look = _vector(image.vector, model, dimension - colour)
+    if not colour:
+        return look
+    tint = np.zeros(colour, np.float16) if image.colour is None else _unit(image.colour, colour)
+    return np.concatenate((look, tint))
 
 
 def _vector(text: str, model: str, dimension: int) -> NDArray[np.float16]:
@@ -79,7 +91,11 @@ def _vector(text: str, model: str, dimension: int) -> NDArray[np.float16]:
             raise OtherModel(
                 f"an embedding of model {model!r} has {content // 2} dimensions, this index has {dimension}"
             )
-    vector = unpack_half(text, dimension)
+    return _unit(text, dimension)
+
+
+def _unit(text: str, numbers: int) -> NDArray[np.float16]:
+    vector = unpack_half(text, numbers)
     length = float(np.sqrt(vector @ vector))
     if abs(length - 1) > LENGTH_TOLERANCE:
         raise BadEvent(f"expected a vector of length 1, got {length:.4f}")

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from indexes.looks import Looks
 from indexes.question import Place, Question, Row
-from indexes.seeds import mean_look
 from indexes.shortlist import Shortlist
 from models.ranking import visual_hundredths
 from models.vectors import Vectors
@@ -62,7 +61,7 @@ class Walker:
             at = row[:2]
             rows.append(row)
             visited.add(at)
-            query = mean_look(self._looks.of(*at).vectors)
+            query = question.seeds.asked(self._looks.mean(*at))
         return rows, hops
 
     def _choices(

@@ -37,6 +37,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
+from models.colour import RECIPE
 from models.errors import BadEvent
 from models.preprocessing import BadModel, Graph, Preprocessing, Said, Tensor, preprocessing
 from models.vectors import LENGTH_MIN, Vectors, unit
@@ -139,11 +140,13 @@ class Embedder:
 def model_id(name: str, content: bytes, said: Preprocessing) -> str:
     """The id of a model: `name`, "@", the first 12 hex digits of a SHA-256 over all that decides about its vectors.
 
-    That is the ONNX file and how pixels go into it.  The latter as it was understood, not as it was written: the id
-    stays when the .json is laid out otherwise or says what the graph says too, and changes with every number of it.
+    That is the ONNX file, how pixels go into it, and how colours are made of them (models/colour.py).  How pixels go in
+    as it was understood, not as it was written: the id stays when the .json is laid out otherwise or says what the
+    graph says too, and changes with every number of it.
     """
     digest = hashlib.sha256(content)
     digest.update(msgspec.json.encode(said._asdict()))
+    digest.update(RECIPE.encode())
     return f"{name}@{digest.hexdigest()[:12]}"
 
 

@@ -104,6 +104,8 @@ class Request(msgspec.Struct, frozen=True):
     fallback: Fallback | None = None
     walk: Walk | None = None
     explain: bool = False
+    colour: float | None = None
+    """What colour alone counts beside the look, 0..1; None: as it is set for the worker."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -253,8 +255,7 @@ class _Reader:
         )
 
     def colour(self, value: object) -> None:
-        if number_from(value, "colour", 0, 1):
-            raise BadRequest("colour is not supported")
+        self.arguments["colour"] = number_from(value, "colour", 0, 1)
 
 
 _FIELDS = {

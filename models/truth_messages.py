@@ -90,7 +90,9 @@ class ImageEmbedding(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     digest: str | None = None
     """BLAKE2b-128 of the bytes, hexadecimal."""
     vector: str | None = None
-    """Unit length, little-endian float16[D], base64."""
+    """What the model makes of it: unit length, little-endian float16[D], base64."""
+    colour: str | None = None
+    """How much of it is of which colour (`models/colour.py`): unit length, little-endian float16[16], base64."""
     error: str | None = None
     """Why there is no vector, for people."""
     attempt: int = 0
@@ -133,6 +135,8 @@ class CatalogStatistics(msgspec.Struct, frozen=True):
     """How many vectors the mean was fitted on."""
     mean: str
     """Mean of the unit vectors, little-endian float32[D], base64."""
+    colour: str
+    """Mean of the colours, as `mean`."""
     at: int
     writer: str = ""
 

@@ -13,10 +13,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+import numpy as np
+
 from indexes.answering import answer_requests
 from indexes.results import AnswerSettings
 from indexes.shard import Shard
 from models.answer import Result
+from models.colour import NUMBERS
 from models.errors import BadEvent, BadRequest, KindredError, Unavailable
 from models.request import Batch, ImageKey, ImageSeed, Request, RequestLimits, parse_requests
 from models.rules import RuleBook
@@ -37,6 +40,7 @@ class LoadedShards(Protocol):
     shards: Mapping[int, Shard]
     mean: Vectors | None
     dimension: int
+    """Numbers of a row, its colour's included."""
     loaded: bool
 
     def lags_ms(self, now_ms: int) -> dict[str, int]:
@@ -81,10 +85,11 @@ class Answerer:
     async def _image(self, seed: ImageSeed) -> Vectors | KindredError:
         """float32[D] of an image, or why there is none."""
         try:
-            _, vector, _ = await self.vectors.of_link(seed.link, seed.crop)
+            packed = (await self.vectors.of_link(seed.link, seed.crop)).packed
         except (BadEvent, Unavailable) as error:
             return error
-        return unpack_half(vector, self.index.dimension)
+        colour = unpack_half(packed.colour, NUMBERS)
+        return np.concatenate((unpack_half(packed.vector, self.index.dimension - NUMBERS), colour))
 
     def answer(self, entries: Sequence[Entry], images: Images) -> list[Result]:
         """The results of entries in their order, answered together; `images` has all that they name."""

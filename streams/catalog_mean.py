@@ -14,9 +14,10 @@ import msgspec
 import numpy as np
 
 from indexes.statistics import MeanFit
+from models.colour import NUMBERS
 from models.errors import BadEvent
 from models.truth_messages import CatalogStatistics, ItemEmbedding, read_catalog_statistics
-from models.vectors import half_numbers, pack_mean, unpack_half, unpack_mean
+from models.vectors import Vectors, half_numbers, pack_mean, unpack_half, unpack_mean
 
 log = logging.getLogger(__name__)
 
@@ -48,17 +49,17 @@ class CatalogMean:
 
     def observe(self, item_id: str, embedding: ItemEmbedding | None) -> None:
         """A message of `item-embeddings`."""
-        texts = [each.vector for each in embedding.images if each.vector] if embedding else []
+        texts = [(each.vector, each.colour) for each in embedding.images if each.vector] if embedding else []
         if embedding and texts and embedding.model != self.model:
             self.model, self._fit = embedding.model, None
         try:
-            vectors = [unpack_half(text, half_numbers(text)) for text in texts]
+            vectors = [_raw_row(*both) for both in texts]
         except BadEvent as error:
             log.warning("the embedding of %s does not count for the catalog's mean: %s", item_id, error)
             return
         if vectors and (self._fit is None or vectors[0].shape[0] != self._dimension):
             self._dimension = vectors[0].shape[0]
-            self._fit = MeanFit(self._dimension)
+            self._fit = MeanFit(self._dimension, colour=NUMBERS)
             self._adopt()
         if self._fit is None:
             return
@@ -72,7 +73,9 @@ class CatalogMean:
         statistics = self._in_force
         if self._fit and statistics and statistics.model == self.model:
             try:
-                self._fit.adopt(unpack_mean(statistics.mean, self._dimension), statistics.count)
+                look = unpack_mean(statistics.mean, self._dimension - NUMBERS)
+                mean = np.concatenate((look, unpack_mean(statistics.colour, NUMBERS)))
+                self._fit.adopt(mean, statistics.count)
             except BadEvent as error:
                 log.warning("the mean of catalog-statistics cannot be used: %s", error)
 
@@ -86,7 +89,14 @@ class CatalogMean:
             version=self.version,
             model=self.model,
             count=count,
-            mean=pack_mean(mean),
+            mean=pack_mean(mean[:-NUMBERS]),
+            colour=pack_mean(mean[-NUMBERS:]),
             at=now_ms,
             writer=self.writer,
         )
+
+
+def _raw_row(vector: str, colour: str | None) -> Vectors:
+    """float32[D], the look of an image, then its colour; zeros for one that is not told."""
+    tint = np.zeros(NUMBERS, np.float32) if colour is None else unpack_half(colour, NUMBERS)
+    return np.concatenate((unpack_half(vector, half_numbers(vector)), tint))

@@ -235,15 +235,15 @@ class Embed(mode.Service):
             return image
         name = image_name(image.link)
         try:
-            digest, vector, outcome = await self.vectors.of_link(image.link)
+            found = await self.vectors.of_link(image.link)
         except BadEvent as error:
             self.metrics.images.labels("refused").inc()
             return ImageEmbedding(name, error=str(error))
         except Unavailable as error:
             self.metrics.images.labels("unavailable").inc()
             return self._unavailable(name, image.attempt + 1, error)
-        self.metrics.images.labels(outcome).inc()
-        return ImageEmbedding(name, digest=digest, vector=vector)
+        self.metrics.images.labels(found.outcome).inc()
+        return ImageEmbedding(name, digest=found.digest, vector=found.packed.vector, colour=found.packed.colour)
 
     def _unavailable(self, name: str, attempt: int, error: Unavailable) -> ImageEmbedding:
         if attempt >= self.settings.image_attempts_max:

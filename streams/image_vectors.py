@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.colour import colours
 from models.embedder import Embedder
 from models.errors import BadEvent
 from models.image import ImageLimits, decode
@@ -34,13 +35,24 @@ READERS = 4
 DECODERS = 2
 
 
-class _Found(NamedTuple):
-    """What came of a picture: its digest, its name among those known, its packed vector, `known` or `embedded`."""
+class Packed(NamedTuple):
+    """What a picture looks like, as messages have it: packed by `pack_half`."""
+
+    vector: str
+    """What the model makes of it."""
+    colour: str
+
+
+class Embedded(NamedTuple):
+    """What came of a picture."""
 
     digest: str
-    key: str
-    vector: str
+    """Of the bytes of the whole file."""
+    packed: Packed
     outcome: str
+    """`known` or `embedded`."""
+    key: str
+    """Its name among those known."""
 
 
 class _Decoded(NamedTuple):
@@ -49,11 +61,11 @@ class _Decoded(NamedTuple):
     pixels: NDArray[np.uint8]
     digest: str
     key: str
-    found: asyncio.Future[_Found]
+    found: asyncio.Future[Embedded]
 
-    def result(self, outcome: str | Exception) -> _Found | Exception:
+    def result(self, outcome: Packed | Exception) -> Embedded | Exception:
         """What to tell of it when the model made this of it."""
-        return outcome if isinstance(outcome, Exception) else _Found(self.digest, self.key, outcome, "embedded")
+        return outcome if isinstance(outcome, Exception) else Embedded(self.digest, outcome, "embedded", self.key)
 
 
 class ImageVectors:
@@ -64,7 +76,7 @@ class ImageVectors:
         self.fetcher = fetcher
         self.limits = limits
         self.metrics = metrics
-        self._known: OrderedDict[str, str] = OrderedDict()
+        self._known: OrderedDict[str, Packed] = OrderedDict()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
@@ -76,39 +88,39 @@ class ImageVectors:
         """Id of the model that all vectors come from."""
         return self.embedder.model
 
-    async def of_link(self, link: str, crop: Crop | None = None) -> tuple[str, str, str]:
-        """Digest, packed vector, and `known` or `embedded`.  BadEvent: never will work; Unavailable: later perhaps.
+    async def of_link(self, link: str, crop: Crop | None = None) -> Embedded:
+        """What a picture looks like.  BadEvent: never will work; Unavailable: later perhaps.
 
         `crop`: only that part of the picture; the digest is that of the whole file.
         """
-        found: asyncio.Future[_Found] = asyncio.get_running_loop().create_future()
+        found: asyncio.Future[Embedded] = asyncio.get_running_loop().create_future()
         if read := self.fetcher.reader(link):
             self._readers.submit(self._read, read, crop, found)
         else:
             self._decoders.submit(self._decode, await self.fetcher.fetch(link), crop, found)
-        digest, key, vector, outcome = await found
-        self._known[key] = vector
-        self._known.move_to_end(key)
+        embedded = await found
+        self._known[embedded.key] = embedded.packed
+        self._known.move_to_end(embedded.key)
         if len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
-        return digest, vector, outcome
+        return embedded
 
-    def _read(self, read: Callable[[], bytes], crop: Crop | None, found: asyncio.Future[_Found]) -> None:
+    def _read(self, read: Callable[[], bytes], crop: Crop | None, found: asyncio.Future[Embedded]) -> None:
         """In a thread of the pool: the bytes of a file or of a `data:` link, handed on to the decoders."""
         try:
             self._decoders.submit(self._decode, read(), crop, found)
         except Exception as error:
             _tell([(found, error)])
 
-    def _decode(self, data: bytes, crop: Crop | None, found: asyncio.Future[_Found]) -> None:
+    def _decode(self, data: bytes, crop: Crop | None, found: asyncio.Future[Embedded]) -> None:
         """In a thread of the pool: find a picture among those known, or decode it and hand it on to the model."""
         if found.cancelled():
             return
         try:
             digest = hashlib.blake2b(data, digest_size=16).hexdigest()
             key = digest if crop is None else f"{digest} {crop}"  # a part of a picture is another picture
-            if vector := self._known.get(key):
-                _tell([(found, _Found(digest, key, vector, "known"))])
+            if packed := self._known.get(key):
+                _tell([(found, Embedded(digest, packed, "known", key))])
             else:
                 pixels = decode(data, self.embedder.size, self.limits, crop)
                 self._waiting.append(_Decoded(pixels, digest, key, found))
@@ -126,10 +138,12 @@ class ImageVectors:
         self.metrics.embed_seconds.observe(time.perf_counter() - started)
         _tell([(each.found, each.result(outcome)) for each, outcome in zip(batch, outcomes, strict=True)])
 
-    def _run(self, pictures: Sequence[NDArray[np.uint8]]) -> list[str | Exception]:
-        """A packed vector or an exception for each; one that the model finds nothing in costs the others nothing."""
+    def _run(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Packed | Exception]:
+        """What each looks like, or an exception; one that the model finds nothing in costs the others nothing."""
         try:
-            return [pack_half(vector) for vector in self.embedder.embed(np.stack(pictures))]
+            pixels = np.stack(pictures)
+            vectors = zip(self.embedder.embed(pixels), colours(pixels), strict=True)
+            return [Packed(pack_half(vector), pack_half(colour)) for vector, colour in vectors]
         except BadEvent as error:
             if len(pictures) == 1:
                 return [error]
@@ -145,12 +159,12 @@ class ImageVectors:
         self._model_thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _tell(outcomes: Sequence[tuple[asyncio.Future[_Found], _Found | Exception]]) -> None:
+def _tell(outcomes: Sequence[tuple[asyncio.Future[Embedded], Embedded | Exception]]) -> None:
     """From a thread: let those who wait go on, in one turn of their loop."""
     outcomes[0][0].get_loop().call_soon_threadsafe(_settle, outcomes)
 
 
-def _settle(outcomes: Sequence[tuple[asyncio.Future[_Found], _Found | Exception]]) -> None:
+def _settle(outcomes: Sequence[tuple[asyncio.Future[Embedded], Embedded | Exception]]) -> None:
     for future, outcome in outcomes:
         if future.done():  # nobody waits for it any more
             continue

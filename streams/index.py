@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from indexes.shard import Shard
 from indexes.shard_settings import ShardSettings
+from models.colour import NUMBERS
 from models.embedder import Embedder
 from models.errors import BadEvent
-from models.truth_messages import read_catalog_statistics
+from models.truth_messages import CatalogStatistics, read_catalog_statistics
 from models.vectors import unpack_mean
 from streams import topics
 from streams.connection import Connection
@@ -68,7 +69,8 @@ class Index(mode.Service):
         self.clock_ms = clock_ms
         self.numbers = tuple(numbers)
         self.model = embedder.model
-        self.dimension = embedder.dimension
+        self.dimension = embedder.dimension + NUMBERS
+        """Numbers of a row, its colour's included."""
         self.cluster = cluster
         self.retention_ms = retention_ms
         self.turns = turns
@@ -111,6 +113,8 @@ class Index(mode.Service):
             number,
             ShardSettings(
                 dimension=self.dimension,
+                colour=NUMBERS,
+                colour_weight=self.settings.colour,
                 model=self.model,
                 low_stock_at=self.settings.low_stock,
                 delta_rows_max=self.settings.delta_rows_max,
@@ -193,7 +197,7 @@ class Index(mode.Service):
                 continue
             try:
                 statistics = read_catalog_statistics(message.value)
-                mean = unpack_mean(statistics.mean, self.dimension) if statistics.model == self.model else None
+                mean = self._mean_of(statistics) if statistics.model == self.model else None
             except (msgspec.DecodeError, BadEvent) as error:
                 log.warning("catalog-statistics@%d is not ours: %s", message.offset, error)
                 continue
@@ -201,6 +205,11 @@ class Index(mode.Service):
                 self.mean, self.mean_version = mean, statistics.version
         for shard in self.shards.values():
             shard.use_mean(self.mean)
+
+    def _mean_of(self, statistics: CatalogStatistics) -> NDArray[np.float32]:
+        """float32[D], the mean of rows: of looks, then of colours."""
+        look = unpack_mean(statistics.mean, self.dimension - NUMBERS)
+        return np.concatenate((look, unpack_mean(statistics.colour, NUMBERS)))
 
     # What it tells of itself.
 
@@ -234,7 +243,7 @@ class Index(mode.Service):
         return {
             "loaded": self.loaded,
             "model": self.model,
-            "dimension": self.dimension,
+            "dimension": self.dimension - NUMBERS,
             "mean_version": self.mean_version,
             "lag": {name: self.lag(name) for name in topics.TRUTHS},
             "shards": {str(number): shard.statistics() for number, shard in self.shards.items()},

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.colour import NUMBERS, colours
 from models.errors import BadEvent
 from models.image import ImageLimits, encode_png
 from models.vectors import unpack_half
@@ -52,12 +53,17 @@ async def test_parts_of_a_picture_are_known_apart() -> None:
     asked = [await vectors.of_link(link, crop) for crop in (None, left, right) for link in ("a.png", "b.png")]
 
     await vectors.close()
-    assert [outcome for _, _, outcome in asked] == ["embedded", "known"] * 3
+    assert [each.outcome for each in asked] == ["embedded", "known"] * 3
     assert halves.embedded == 3
-    assert len({digest for digest, _, _ in asked}) == 1
-    colours = [unpack_half(vector, 3).round(1).tolist() for _, vector, _ in asked[::2]]
-    assert colours[1:] == [[1, 0, 0], [0, 0, 1]]
-    assert colours[0][0] == colours[0][2]
+    assert len({each.digest for each in asked}) == 1
+    means = [unpack_half(each.packed.vector, 3).round(1).tolist() for each in asked[::2]]
+    assert means[1:] == [[1, 0, 0], [0, 0, 1]]
+    assert means[0][0] == means[0][2]
+    tints = [unpack_half(each.packed.colour, NUMBERS) for each in asked]
+    plain = [np.full((1, 8, 8, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255))]
+    assert np.allclose(np.concatenate([colours(each) for each in plain]), tints[2::2], atol=0.002)
+    assert np.array_equal(tints[::2], tints[1::2])
+    assert abs(tints[0] - tints[2]).max() > 0.1
 
 
 class Greys:
@@ -109,6 +115,6 @@ async def test_pictures_that_wait_for_the_model_are_one_batch() -> None:
             assert isinstance(outcome, BadEvent)
         else:
             assert not isinstance(outcome, BaseException)
-            assert unpack_half(outcome[1], 2)[0] == number
+            assert unpack_half(outcome.packed.vector, 2)[0] == number
     with pytest.raises(asyncio.CancelledError):
         await left

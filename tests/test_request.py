@@ -302,7 +302,7 @@ def test_a_body_that_makes_no_sense_says_why(body: bytes | None, words: str) -> 
         ({"walk": {"seed": -1}}, "walk.seed: expected 0 to"),
         ({"walk": {"seed": 0.5}}, "walk.seed: expected 0 to"),
         ({"walk": {}, "diversity": 0.5}, "diversity: expected 0 beside walk"),
-        ({"colour": 0.5}, "colour is not supported"),
+        ({"colour": 1.5}, "colour: expected a number from 0 to 1"),
         ({"colour": "red"}, "colour: expected a number from 0 to 1"),
         ({"fallbackParameters": True}, "fallbackParameters: expected an object, got true or false"),
         (
@@ -322,7 +322,7 @@ def test_an_error_says_where_and_what_was_expected(fields: dict[str, Any], words
 
 def test_what_asks_for_nothing_is_accepted() -> None:
     """What is not served, at the value that means none of it; and defaults that are written out."""
-    given = entry(objectID="a", explain=False, diversity=0, colour=0, queryParameters={"distinct": False})
+    given = entry(objectID="a", explain=False, diversity=0, queryParameters={"distinct": False})
     assert given == entry(objectID="a")
 
 

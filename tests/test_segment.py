@@ -120,7 +120,7 @@ def test_recentring_is_exact_for_one_seed(numbers: Any, with_mean: bool, with_ot
     ]
     one, two = (vector if mean is None else centre(vector[None], mean)[0] for mean in means)
 
-    np.testing.assert_allclose(recentred(one, *means), two, atol=2e-5)
+    np.testing.assert_allclose(recentred(one, means[0], means[1]), two, atol=2e-5)
 
 
 def test_recentring_what_is_the_mean_itself_gives_the_query_back() -> None:
@@ -155,7 +155,8 @@ def test_a_damaged_file_is_refused(tmp_path: Path, segment: Segment, suffix: str
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("dimension", 8), ("metric", "dot"), ("format", 99), ("model", "other"), ("count", 0)]
+    ("name", "value"),
+    [("dimension", 8), ("colour", 1), ("metric", "dot"), ("format", 99), ("model", "other"), ("count", 0)],
 )
 def test_another_index_is_refused(tmp_path: Path, segment: Segment, name: str, value: Any) -> None:
     """Files of another format, metric, dimension or model do not open, though Annoy would open them."""
@@ -209,6 +210,7 @@ def test_a_job_gathers_its_sources(tmp_path: Path, vectors: Any, mean: Any) -> N
         folder=str(tmp_path),
         name="segment-1",
         dimension=DIMENSION,
+        colour=0,
         model=MODEL,
         mean=pack_mean(mean),
         trees=2,

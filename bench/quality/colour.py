@@ -1,0 +1,150 @@
+"""`python -m bench.quality.colour`: what colour beside the model's vectors gives on the val splits, by its weight.
+
+`--fit` fits the components of `models/colour.npy` instead: on pictures of the training splits, and on made-up cut-outs
+of one or two colours out of all, on plain grounds and on those pictures.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before NumPy is imported, as the workers have it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.quality.definitions import definitions, figures_of
+from bench.quality.packs import VAL, Judged, load_split, shared_folder
+from bench.quality.pipeline import BATCH
+from models.colour import BOXES, FILE, NUMBERS, colours, shares, spread
+from models.embedder import SHIPPED, Embedder
+from models.image import decode
+from models.parts import rows_of, weighing
+from models.vectors import Vectors
+from streams.terminal import Terminal
+
+PACKS = ("broad", "clothing", "grocery")
+PICTURES = 1_500
+"""Of each pack."""
+SIZE = 128
+CUTOUTS_SHARE = 0.3
+"""Of the covariance that the components are those of."""
+GROUNDS = (0xFFFFFF, 0xFFFFFF, 0x000000, 0x808080, 0xC0C0C0)
+WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+FIGURES = ("x_map10", "map10", "rprec", "mrr_hard")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.quality.colour", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--fit", action="store_true", help=f"fit the components anew and write {FILE.name}")
+    parser.add_argument("--model", type=Path, default=SHIPPED, help="another model in the shipped one's place")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Tell the figures by weight, or fit; 1 where the shared packs are not here."""
+    options, terminal = parser().parse_args(arguments), Terminal()
+    shared = shared_folder()
+    if shared is None:
+        terminal.note("the shared packs are not here: expected ../shared, or KINDRED_SHARED to name the folder", "red")
+        return 1
+    quality = definitions(shared)
+    if options.fit:
+        np.save(FILE, fitted(histograms(shared, quality)))
+        terminal.line(f"written: {FILE}")
+        return 0
+    embedder = Embedder(options.model)
+    judged = [load_split(shared, split, quality, [quality.HARD]) for split in VAL]
+    vectors = [(raw_rows(embedder, each.whole), raw_rows(embedder, each.again[quality.HARD])) for each in judged]
+    heads = ["weight", *[f"{each.split.pack} {name}" for each in judged for name in names(each)], "mean"]
+    rows = []
+    for weight in WEIGHTS:
+        cells = [
+            weighed(quality, each, *both, weight)[name]
+            for each, both in zip(judged, vectors, strict=True)
+            for name in names(each)
+        ]
+        of_labels = [cell for head, cell in zip(heads[1:], cells, strict=False) if not head.endswith("mrr_hard")]
+        rows.append([f"{weight:.2f}", *[f"{cell:.3f}" for cell in cells], f"{np.mean(of_labels):.4f}"])
+    terminal.line(f"{embedder.model}, both parts centred; mean: of the label figures")
+    terminal.table(heads, rows, numbers=heads)
+    return 0
+
+
+def names(judged: Judged) -> list[str]:
+    """The figures of a pack."""
+    return [FIGURES[0] if judged.senders is not None else FIGURES[1], *FIGURES[2:]]
+
+
+def raw_rows(embedder: Embedder, files: Sequence[bytes]) -> Vectors:
+    """float32[N, D] raw rows of files of pictures: what the model makes of each, then its colour."""
+    parts = []
+    for start in range(0, len(files), BATCH):
+        pixels = np.stack([decode(file, embedder.size) for file in files[start : start + BATCH]])
+        parts.append(np.hstack((embedder.embed(pixels), colours(pixels))))
+    return np.concatenate(parts)
+
+
+def weighed(quality: Any, judged: Judged, whole: Vectors, again: Vectors, weight: float) -> dict[str, float]:
+    """The figures of a pack when colour counts `weight`."""
+    mean = whole.mean(axis=0)
+    rows, asked = rows_of(whole, mean, NUMBERS), rows_of(again, mean, NUMBERS)
+    factors = weighing(rows.shape[1], NUMBERS, weight)
+    assert factors is not None
+    similarity = ((rows * factors) @ rows.T).astype(np.float32)
+    found = ((asked * factors) @ rows.T).astype(np.float32)
+    return figures_of(quality, similarity, judged.categories, judged.senders, {quality.HARD: found}, judged.picked)
+
+
+def histograms(shared: Path, quality: Any) -> Vectors:
+    """float32[N, 512] shares of some pictures of the training splits."""
+    found = []
+    for pack in PACKS:
+        rows = quality.load_pack(str(shared / "data" / pack), "train")
+        for number in np.random.default_rng(0).permutation(len(rows))[:PICTURES].tolist():
+            found.append(shares(decode(rows[number]["data"], SIZE)[None])[0])
+    return np.array(found)
+
+
+def cutouts(found: Vectors) -> Vectors:
+    """float32[N, 512] shares of as many made-up pictures: things of one or two colours before plain or real grounds."""
+    numbers = np.random.default_rng(0)
+    plain = [np.array([[[ground >> 16, ground >> 8 & 255, ground & 255]]], np.uint8) for ground in GROUNDS]
+    grounds = np.concatenate([shares(each[None]) for each in plain])
+    made = []
+    for _ in range(len(found)):
+        ground = (
+            found[numbers.integers(len(found))] if numbers.random() < 0.5 else grounds[numbers.integers(len(grounds))]
+        )
+        thing = np.zeros(BOXES)
+        for _ in range(numbers.integers(1, 3)):
+            alone = np.zeros(BOXES, np.float32)
+            alone[numbers.integers(BOXES)] = 1
+            thing += numbers.uniform(0.3, 1) * spread(alone) ** 2
+        share = numbers.uniform(0.15, 0.9)
+        made.append((1 - share) * ground + share * thing / thing.sum())
+    return np.array(made, np.float32)
+
+
+def fitted(found: Vectors) -> Vectors:
+    """float32[513, 16] of shares float32[N, 512]: whitened principal components, and the offset."""
+    real, made = (spread(each).astype(np.float64) for each in (found, cutouts(found)))
+    mean = real.mean(axis=0)
+    covariances = [(each - mean).T @ (each - mean) / len(each) for each in (real, made)]
+    variances, directions = np.linalg.eigh((1 - CUTOUTS_SHARE) * covariances[0] + CUTOUTS_SHARE * covariances[1])
+    best = np.argsort(-variances)[:NUMBERS]
+    matrix = directions[:, best]
+    matrix = matrix * np.sign(matrix[np.abs(matrix).argmax(axis=0), np.arange(NUMBERS)])
+    matrix = matrix / np.sqrt(variances[best])
+    return np.vstack((matrix, mean @ matrix)).astype(np.float32)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
