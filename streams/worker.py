@@ -24,11 +24,13 @@ from models.embedder import SHIPPED, Embedder
 from models.image import ImageLimits
 from streams import topics
 from streams.connection import Connection, cluster_id
+from streams.console import Console
 from streams.data_lock import data_lock
 from streams.embed import Embed
 from streams.faust_app import make_app
 from streams.fetch import ImageFetcher
 from streams.gateway import Gateway
+from streams.gateway_pictures import PictureCalls
 from streams.gateway_rules import RuleCalls
 from streams.gateway_trials import TrialCalls
 from streams.health import Health
@@ -65,6 +67,7 @@ class Front:
         self.web = Web(settings, self.metrics)
         self.health = Health(self.metrics, Keys(settings), self.writer)
         self.health.register(self.web)
+        Console().register(self.web)
         self.gateway: Gateway | None = None
 
     def begin_stopping(self) -> None:
@@ -128,6 +131,7 @@ class Parts:
             front.gateway.register(front.web)
             RuleCalls(front.gateway).register(front.web)
             TrialCalls(front.gateway).register(front.web)
+            PictureCalls(front.gateway, fetcher, limits).register(front.web)
         front.health.waiting = ""
 
         class Stages(mode.Service):

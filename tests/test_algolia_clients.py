@@ -9,7 +9,6 @@ import functools
 import http.server
 import json
 import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.brokers import TestBroker
+from tests.browsers import chromium
 from tests.installation import Installation
 from tests.node_packages import Missing, node_packages
 from tests.storefront import ADMIN, ITEMS, SEARCH, item_id, storefront
@@ -135,20 +135,8 @@ def test_version_4(installation: Installation) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Chrome]:
-    """Headless Chromium."""
-    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    for name, path in programs.items():
-        if not path:
-            pytest.skip(f"{name} is not installed; on Debian: apt-get install chromium chromium-driver")
-    options = selenium.ChromeOptions()
-    options.binary_location = programs["chromium"]
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = selenium.Chrome(options=options, service=selenium.ChromeService(programs["chromedriver"]))
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
 class Pages(http.server.SimpleHTTPRequestHandler):

@@ -101,7 +101,7 @@ class Narrator:
             ]
         )
         self._print()
-        self.facts([("broker", environment["KINDRED_BROKER"]), ("web page", f"http://{web}/status")])
+        self.facts([("broker", environment["KINDRED_BROKER"]), ("web page", f"http://{web}/")])
 
     def _verbatim(self, lines: Sequence[str]) -> None:
         """Lines to be copied: never wrapped by us."""
