@@ -85,6 +85,11 @@ class _Run:
             for slot, part in field.rows.parts.items()
         ]
         self.scratch = fields[0].rows.scratch
+        colour = fields[0].settings.colour
+        self.numbers = queries.shape[1]
+        """Of each row that a scan multiplies: where no query asks for colour, not its."""
+        if colour and not queries[:, -colour:].any():
+            self.numbers -= colour
         self.error = queries.shape[1] * 2.0**-23 + 1e-9
         groups: dict[tuple[int, ...], int] = {}
         self.group_of = np.zeros(len(queries), np.intp)
@@ -149,7 +154,7 @@ class _Run:
         scores = self.scratch.scores(len(mine), width)
         for delta, start in zip(deltas, bounds.tolist(), strict=False):
             part, by_position = scores[:, start : start + delta.width], weights[:, start : start + delta.width]
-            np.matmul(queries, delta.across[:, : delta.width], out=part)
+            np.matmul(queries[:, : self.numbers], delta.across[: self.numbers, : delta.width], out=part)
             part *= by_position if len(scans) == 1 else by_position[lines]  # while it is still in the cache
         asker, column = select(scores, weights, lines, wanted, self.error, self.scratch)
         which = np.searchsorted(bounds, column, side="right") - 1

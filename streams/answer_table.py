@@ -30,6 +30,7 @@ def typed_request(
     threshold: float | None,
     out_of_stock: bool,
     explain: bool = False,
+    colour: float | None = None,
 ) -> dict[str, Any]:
     """The request for what was typed.  Raises BadRequest when there is nothing to look like, or no such picture."""
     if not items and not image:
@@ -50,6 +51,8 @@ def typed_request(
         request["outOfStock"] = True
     if explain:
         request["explain"] = True
+    if colour is not None:
+        request["colour"] = colour
     return request
 
 

@@ -40,6 +40,9 @@ def _hit_rows(terminal: Terminal, place: int, hit: Mapping[str, Any]) -> Iterabl
     known = (place, hit.get("objectID"), title, _hundredths(hit.get("_score")), _hundredths(hit.get("_rankScore")))
     matched = _object(explain.get("matched"))
     look = f"{matched.get('image')} like {matched.get('sourceImage') or matched.get('source')}" if matched else ""
+    if (parts := _object(explain.get("parts"))) and parts.get("colourWeight"):
+        shown = (_hundredths(parts.get(name)) for name in ("look", "colour", "colourWeight"))
+        look = "look {}, colour {}, which counts {}; ".format(*shown) + look
     yield (*known, "look", brief(look, WHAT_LENGTH_MAX), "", "")
     named = ("",) * len(known) if terminal.for_people else known
     if walk := _object(explain.get("walk")):

@@ -29,6 +29,7 @@ from streams.terminal import Terminal
 @click.option("--filters", metavar="TEXT", help="For example 'category:shoes AND price < 100'.")
 @click.option("--threshold", type=click.FloatRange(0, 100), help="Leave out what scores less.")
 @click.option("--out-of-stock", is_flag=True, help="Also what is out of stock.")
+@click.option("--colour", type=click.FloatRange(0, 1), help="How much colour alone counts beside the look.")
 @click.option("--explain", is_flag=True, help="Why each hit is where it is, and what was removed by what.")
 @click.option(
     "--sheet",

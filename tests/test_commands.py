@@ -272,7 +272,8 @@ def test_typed_request(tmp_path):
         "threshold": 5.0,
         "outOfStock": True,
         "explain": True,
-    } == typed_request(["a", "b"], str(picture), 3, "x:y", 5.0, True, True)
+        "colour": 0.0,
+    } == typed_request(["a", "b"], str(picture), 3, "x:y", 5.0, True, True, 0.0)
     assert "https://a/b.jpg" == image_link("https://a/b.jpg")
 
 
@@ -414,6 +415,19 @@ def test_explained_answer_on_a_pipe():
     assert "2\tb\t\t80.50\t\tpin r\t\t\t? → 2" == lines[6]
     assert ["stock\tin_stock:true\t1,234\tx (99.00)", "threshold\t_score >= 5\t2 or more\t"] == lines[9:11]
     assert "y\t3\tr\tit is not known" == lines[13]
+
+
+def test_explained_answer_tells_of_colour_where_it_counts():
+    """Beside the pictures: how alike look and colour are, and how much the latter counted."""
+    result = explained_result()
+    for hit, weight in zip(result["hits"], (0.25, 0.0), strict=True):
+        hit["_explain"]["parts"] = {"look": 0.9123, "colour": -0.5, "colourWeight": weight}
+    out = io.StringIO()
+    show_answer(Terminal(out, io.StringIO()), result, 0)
+
+    lines = out.getvalue().splitlines()
+    assert "\tlook 0.91, colour -0.50, which counts 0.25; a.jpg like s.jpg\t" in lines[1]
+    assert "\tb.jpg like link\t" in lines[4]
 
 
 def test_explained_answer_on_a_terminal():

@@ -185,3 +185,28 @@ async def test_repeated_records_cost_nothing(shop: Shop, pictures: tuple[Path, d
     assert after[topics.ITEM_RECORDS] == before[topics.ITEM_RECORDS] + 1
     assert after[topics.IMAGE_CHANGES] == before[topics.IMAGE_CHANGES]
     assert after[topics.ITEM_EMBEDDINGS] == before[topics.ITEM_EMBEDDINGS]
+
+
+async def test_colour_counts_as_much_as_is_asked_for(shop: Shop, pictures: tuple[Path, dict[str, str]]) -> None:
+    """By item and by picture: the same index answers every weight, and the reasons add up to the scores."""
+    records = records_of(pictures, "colour", 24)
+    await shop.catalog(records)
+    await recommendable(shop, "colour", 24)
+    orders = {}
+    for weight in (0, 0.3, 1):
+        hits = await shop.similar("colour-0", **only("colour"), colour=weight, explain=True, maxRecommendations=24)
+        orders[weight] = [hit["objectID"] for hit in hits]
+        for hit in hits:
+            parts = hit["_explain"]["parts"]
+            assert parts["colourWeight"] == weight
+            mixed = (1 - weight) * parts["look"] + weight * parts["colour"]
+            assert hit["_score"] == pytest.approx(100 * max(0.0, mixed), abs=0.05)
+    plain = await shop.similar("colour-0", **only("colour"), maxRecommendations=24)
+
+    assert [hit["objectID"] for hit in plain] == orders[0], "by default colour does not count"
+    assert orders[1] != orders[0]
+    picture = records["colour-7"]["image"]
+    for weight in (0, 0.5, 1):
+        body = {"image": picture, **only("colour"), "colour": weight, "maxRecommendations": 1}
+        (hit,) = (await shop.client.ask(body, timeout_s=10))["hits"]
+        assert (hit["objectID"], hit["_score"]) == ("colour-7", pytest.approx(100, abs=0.1))
