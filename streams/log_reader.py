@@ -60,5 +60,4 @@ async def read_to_end(
             if time.monotonic() - heard_at > SILENCE_S:
                 raise Unavailable(f"no message for {SILENCE_S:.0f} s, before the end of {partitions[0].topic}")
     finally:
-        if hasattr(reader, "consumer"):  # else it never connected
-            await reader.stop()
+        await reader.stop()

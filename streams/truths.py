@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.connection import Connection
 
-POLL_TIMEOUT_MS = 200
+POLL_TIMEOUT_MS = 500
 
 
 class TruthReader:
@@ -37,6 +37,7 @@ class TruthReader:
         """Connect, waiting for the broker, and see from where to where the logs reach now."""
         self.consumer = await self.connection.started(self._make, self.what)
         self.consumer.assign(self.partitions)
+        self.consumer.pause(*self.partitions)  # else it fetches from the beginning until it is told where to start
         self.beginnings = await self.consumer.beginning_offsets(self.partitions)
         self.ends = await self.consumer.end_offsets(self.partitions)
         self._connected_s = time.time()
@@ -45,6 +46,7 @@ class TruthReader:
         """Read from these offsets on; a partition that they do not name, from the beginning of its log."""
         for tp in self.partitions:
             self.seek(tp, (offsets or {}).get(tp, self.beginnings[tp]))
+        self.consumer.resume(*self.partitions)
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
         """Read a partition from `offset` on; it is behind until its former end is reached."""
@@ -86,5 +88,6 @@ class TruthReader:
         return state.position if state.has_valid_position else None
 
     async def stop(self) -> None:
-        """Disconnect."""
-        await self.consumer.stop()
+        """Disconnect, if it is connected."""
+        if hasattr(self, "consumer"):
+            await self.consumer.stop()
