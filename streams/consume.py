@@ -4,7 +4,7 @@ What is easy to get wrong, and how it is done here:
 
 1. Offsets are committed only when a subclass has put them into `done`, that is after their effects were acknowledged.
 2. aiokafka sends no heartbeat while a rebalance callback runs, so recovery never happens in one: `assigned` pauses the
-   new partitions and starts `take_over` beside it; the partitions are resumed when that ends.
+   new partitions and has them taken over beside it; they are resumed when what they need is there.
 3. `revoked` waits for the poll in work, finishes what was handled, commits it and forgets the partitions.
 4. Everything that a former generation still has in work asks `self.generation` before it goes on; a poll that a
    rebalance overtook is dropped, because its events come again from the committed offset.
@@ -20,38 +20,70 @@ import abc
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mode
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, RebalanceInProgressError
 
-from streams.connection import Connection
+from streams.connection import Connection, Producer
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.truths import TruthReader
 
 log = logging.getLogger(__name__)
 
 Batches = Mapping[TopicPartition, Sequence[Any]]
 COMMIT_INTERVAL_S = 0.25
 POLL_TIMEOUT_MS = 200
+"""While something is still to be committed."""
+IDLE_POLL_TIMEOUT_MS = 500
+
+
+@dataclass(frozen=True)
+class TakeOver:
+    """What has to be read before events of partitions are handled, and on for as long as the partitions are held."""
+
+    places: Sequence[TopicPartition]
+    """Read from their beginnings, without the group."""
+    recover: Callable[[Batches], None]
+    """Fold what was there before."""
+    adopt: Callable[[TruthReader], Awaitable[None]]
+    """All of it is read; called under the lock, before the first event."""
+    follow: Callable[[Batches], Awaitable[None]]
+    """What came since, after each poll, also an empty one; called under the lock."""
+    records_max: int = 500
 
 
 class BatchConsumer(mode.Service, abc.ABC):
     """A member of a consumer group.  Subclasses say what to do with a batch and what to hold for a partition."""
 
     def __init__(
-        self, connection: Connection, group: str, topics: Iterable[str], records_max: int, **consumer: Any
+        self,
+        connection: Connection,
+        settings: Settings,
+        metrics: Metrics,
+        clock_ms: Callable[[], int],
+        stage: str,
+        reads: Iterable[str],
+        records_max: int,
     ) -> None:
+        """`stage` names the group, `reads` the topics, both without the prefix."""
         super().__init__()
         self.connection = connection
-        self.group = group
-        self.topics = tuple(topics)
+        self.settings = settings
+        self.metrics = metrics
+        self.clock_ms = clock_ms
+        self.stage = stage
+        self.group = self._topic("kindred-" + stage)
+        self.topics = tuple(map(self._topic, reads))
         self.records_max = records_max
         self.generation = 0
         self.batch_lock = asyncio.Lock()
         self.bug: BaseException | None = None
         """Set by `process` when an event could not be handled by fault of ours: stop once the offsets are committed."""
-        self._settings = consumer
         self.done: dict[TopicPartition, int] = {}
         """Next offset to read by partition, of events whose effects are acknowledged, to be committed."""
         self._committed: dict[TopicPartition, int] = {}
@@ -59,6 +91,10 @@ class BatchConsumer(mode.Service, abc.ABC):
         self._taking_over: asyncio.Future[None] | None = None
 
     consumer: AIOKafkaConsumer
+    producer: Producer
+
+    def _topic(self, name: str) -> str:
+        return self.settings.topic_prefix + name
 
     # What a subclass says.
 
@@ -81,8 +117,9 @@ class BatchConsumer(mode.Service, abc.ABC):
         """Give the loop a turn, between two polls of a feed that does not pause."""
         await asyncio.sleep(0)
 
-    async def take_over(self, partitions: frozenset[TopicPartition], generation: int) -> None:
-        """Load what is needed before the partitions' events are handled.  Gives up when the generation moves on."""
+    def taking_over(self, partitions: frozenset[TopicPartition]) -> TakeOver | None:
+        """What is to be read of partitions that came; None: nothing."""
+        return None
 
     def forget(self, partitions: frozenset[TopicPartition]) -> None:
         """Drop what was held for partitions that are somebody else's from now on."""
@@ -90,11 +127,13 @@ class BatchConsumer(mode.Service, abc.ABC):
     # The life of the consumer.
 
     async def on_start(self) -> None:
+        self.producer = await self.connection.started(self.connection.producer, self.stage)
+        self.async_exit_stack.push_async_callback(self.producer.stop)
         self.consumer = await self.connection.started(self._make, self.group)
         self.async_exit_stack.push_async_callback(self.consumer.stop)
 
     def _make(self) -> AIOKafkaConsumer:
-        return self.connection.consumer(self.group, max_poll_records=self.records_max, **self._settings)
+        return self.connection.consumer(self.group, max_poll_records=self.records_max)
 
     async def on_stop(self) -> None:
         if self._taking_over:
@@ -109,7 +148,8 @@ class BatchConsumer(mode.Service, abc.ABC):
         await self.prepare()
         self.consumer.subscribe(self.topics, listener=_Listener(self))
         while not self.should_stop:
-            batches = await self.consumer.getmany(timeout_ms=0 if self.unfinished else POLL_TIMEOUT_MS)
+            timeout_ms = 0 if self.unfinished else POLL_TIMEOUT_MS if self.done else IDLE_POLL_TIMEOUT_MS
+            batches = await self.consumer.getmany(timeout_ms=timeout_ms)
             generation = self.generation  # a rebalance may come in while the lock is waited for, and drop these
             async with self.batch_lock:
                 if (batches or self.unfinished) and generation == self.generation:
@@ -163,7 +203,9 @@ class BatchConsumer(mode.Service, abc.ABC):
         return {"group": self.group, "partitions": held}
 
     def measure(self) -> None:
-        """Nothing beside what a subclass measures."""
+        """Bring the gauges up to date: how many messages wait, by topic."""
+        for topic, lag in self.lags().items():
+            self.metrics.lag.labels(self.stage, topic).set(lag)
 
     def lags(self) -> dict[str, int]:
         """Messages that wait, by topic."""
@@ -202,10 +244,39 @@ class BatchConsumer(mode.Service, abc.ABC):
 
     async def _take_over_and_resume(self, partitions: frozenset[TopicPartition], generation: int) -> None:
         started = time.monotonic()
-        await self.take_over(partitions, generation)
+        if take_over := self.taking_over(partitions):
+            adopted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            self.add_future(self._recover_and_follow(take_over, generation, adopted))
+            if not await adopted:
+                return
         if generation == self.generation:
             self.consumer.resume(*(partitions & self.consumer.assignment()))
             log.info("%s: took over %d partitions in %.1f s", self.group, len(partitions), time.monotonic() - started)
+
+    async def _recover_and_follow(self, take_over: TakeOver, generation: int, adopted: asyncio.Future[bool]) -> None:
+        """Read what a take-over needs, and on until the generation moves on; tells when, and whether, it is adopted."""
+        reader = TruthReader(self.connection, f"{self.stage} recovery", take_over.places, take_over.records_max)
+        try:
+            await reader.connect()
+            reader.start()
+            while not reader.caught_up:
+                take_over.recover(await reader.poll())
+                if generation != self.generation or self.should_stop:
+                    return
+            async with self.batch_lock:
+                if generation != self.generation:
+                    return
+                await take_over.adopt(reader)
+            adopted.set_result(True)
+            while generation == self.generation and not self.should_stop:
+                batches = await reader.poll()
+                async with self.batch_lock:
+                    if generation == self.generation:
+                        await take_over.follow(batches)
+        finally:
+            if not adopted.done():
+                adopted.set_result(False)
+            await reader.stop()
 
 
 class _Listener(ConsumerRebalanceListener):

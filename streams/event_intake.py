@@ -48,9 +48,9 @@ class EventIntake:
         self._dead_letters = prefix + topics.DEAD_LETTERS
 
     def handle(self, tp: TopicPartition, messages: Sequence[Any], tracker: Tracker | None) -> int:
-        """Handle messages of a partition, in their order; the next offset to read.
+        """Handle messages of a partition, at least one, in their order; the next offset to read.
 
-        `tracker` keeps those that are at home there; without one all are forwarded.
+        `tracker` keeps those that are at home there; without one all are forwarded.  After a bug none is handled.
         """
         one = self._handler(tp, tracker)
         levels = tracker if tp.topic == self._stock_levels else None
@@ -66,7 +66,7 @@ class EventIntake:
         self.metrics.events.labels("track", tp.topic).inc(reached)
         self.metrics.events_late.inc(self._late)
         self._late = 0
-        return int(messages[reached - 1].offset) + 1
+        return int(messages[reached - 1].offset) + 1 if reached else int(messages[0].offset)
 
     def counts(self) -> tuple[int, int]:
         """Events and dead letters since the last call."""

@@ -7,14 +7,18 @@ owner writes nothing is seen by the ends of the partitions, asked for once a sec
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from collections.abc import Iterable
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from streams.truths import TruthReader
 
+log = logging.getLogger(__name__)
+
 LOOK_INTERVAL_S = 1.0
+"""How often `look` should be called."""
 
 
 class ForeignWrites:
@@ -37,17 +41,14 @@ class ForeignWrites:
 
     async def look(self) -> None:
         """Ask where the partitions end.  Nothing of ours may be on its way meanwhile."""
-        ends = await self._reader.consumer.end_offsets(list(self._expected))
+        try:
+            ends = await self._reader.consumer.end_offsets(list(self._expected))
+        except KafkaError as error:
+            log.info("the ends of the truths are asked for another time: %r", error)
+            return
         for place, end in ends.items():
             self._reached(place, end)
-
-    async def look_now_and_then(self, lock: asyncio.Lock) -> None:
-        """`look` once a second under the lock of what writes, until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_INTERVAL_S)
-            async with lock:
-                await self.look()
-            self.steer()
+        self.steer()
 
     def steer(self) -> None:
         """Let the reader read the gaps that were found, and rest where it has read them."""

@@ -66,11 +66,7 @@ class Serve(BatchConsumer):
         vectors: ImageVectors,
         turns: Turns,
     ) -> None:
-        self._requests_topic = settings.topic_prefix + topics.SIMILAR_REQUESTS
-        super().__init__(connection, settings.topic_prefix + "kindred-serve", [self._requests_topic], REQUESTS_MAX)
-        self.settings = settings
-        self.metrics = metrics
-        self.clock_ms = clock_ms
+        super().__init__(connection, settings, metrics, clock_ms, "serve", [topics.SIMILAR_REQUESTS], REQUESTS_MAX)
         self.index = index
         self.rules = RuleReader(connection, settings, metrics, self._owns_first_partition)
         self.answerer = Answerer(settings, clock_ms, index, vectors, self.rules.book, turns.asked)
@@ -82,17 +78,15 @@ class Serve(BatchConsumer):
         return [self.rules]
 
     async def on_start(self) -> None:
-        self.producer = await self.connection.started(self.connection.producer, "serve")
-        self.async_exit_stack.push_async_callback(self.producer.stop)
+        await super().on_start()
         self.replies = Replies(
             self.connection,
             self.producer,
             self.metrics,
             self.settings.reply_topics,
             self.settings.topic_prefix,
-            self.settings.topic_prefix + topics.SIMILAR_RESPONSES,
+            self._topic(topics.SIMILAR_RESPONSES),
         )
-        await super().on_start()
 
     async def prepare(self) -> None:
         """Requests are not taken before the shards and the rules are loaded: others may answer them."""
@@ -196,10 +190,6 @@ class Serve(BatchConsumer):
 
     def status(self) -> dict[str, Any]:
         return super().status() | {"rules": len(self.rules.book.in_force()), "in_flight": len(self.in_flight)}
-
-    def measure(self) -> None:
-        for topic, lag in self.lags().items():
-            self.metrics.lag.labels("serve", topic).set(lag)
 
 
 def parts(asked: Sequence[Asked]) -> Iterator[list[Asked]]:

@@ -10,10 +10,10 @@ came ten times is written once.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import mode
@@ -25,11 +25,11 @@ from models.tracker import Tracker
 from models.truth_messages import write_message
 from streams import topics
 from streams.connection import Connection
-from streams.consume import BatchConsumer, Batches
+from streams.consume import BatchConsumer, Batches, TakeOver
 from streams.dead_letters import DeadLetterLimit
 from streams.effect_writer import EffectWriter
 from streams.event_intake import EventIntake
-from streams.foreign_writes import ForeignWrites
+from streams.foreign_writes import LOOK_INTERVAL_S, ForeignWrites
 from streams.metrics import Metrics
 from streams.outbox import Message, Outbox
 from streams.owned_truths import OwnedTruths
@@ -48,6 +48,8 @@ on a busy machine shorter rounds would cost more an event when there is least to
 LEVELS_MAX = 1_000
 """Of stock that are made messages before the loop has a turn."""
 ADVANCE_INTERVAL_S = 0.1
+RECOVERED_MAX = 5_000
+"""Of a poll while a take-over is under way."""
 READ = (topics.CATALOG_CHANGES, topics.STOCK_LEVELS, topics.ITEM_CHANGES)
 
 
@@ -63,12 +65,8 @@ class Track(BatchConsumer):
         clock_ms: Callable[[], int],
         turns: Turns,
     ) -> None:
-        prefix = settings.topic_prefix
-        super().__init__(connection, prefix + "kindred-track", [prefix + name for name in READ], RECORDS_MAX)
-        self.settings = settings
-        self.metrics = metrics
+        super().__init__(connection, settings, metrics, clock_ms, "track", READ, RECORDS_MAX)
         self.writer = writer
-        self.clock_ms = clock_ms
         self.turns = turns
         self.trackers: Mapping[int, Tracker] = {}
         self.limit = DeadLetterLimit(settings.dead_letter_share_max)
@@ -87,18 +85,13 @@ class Track(BatchConsumer):
         """A delivery failed: the trackers have forgotten what nobody was told, so nothing may be done any more."""
 
     async def on_start(self) -> None:
-        self.producer = await self.connection.started(self.connection.producer, "track")
-        self.async_exit_stack.push_async_callback(self.producer.stop)
+        await super().on_start()
         self.outbox = Outbox(self.producer, self._delivered)
         alert_partitions = len(await self.producer.partitions_for(self._topic(topics.ITEM_ALERTS)))
         self.intake = EventIntake(self.settings, self.metrics, self.clock_ms, self.outbox)
         self.effects = EffectWriter(
             self.outbox, self.metrics, self.settings.topic_prefix, self.writer, alert_partitions
         )
-        await super().on_start()
-
-    def _topic(self, name: str) -> str:
-        return self.settings.topic_prefix + name
 
     # Events.
 
@@ -172,10 +165,6 @@ class Track(BatchConsumer):
     def status(self) -> dict[str, Any]:
         return super().status() | {"items": sum(len(tracker.items) for tracker in self.trackers.values())}
 
-    def measure(self) -> None:
-        for topic, lag in self.lags().items():
-            self.metrics.lag.labels("track", topic).set(lag)
-
     @mode.Service.task
     async def advance(self) -> None:
         """Let time pass: sale windows and due retries of images."""
@@ -190,60 +179,43 @@ class Track(BatchConsumer):
                     await self._deliver()
             await self._publish_mean()
 
+    @mode.Service.task
+    async def look(self) -> None:
+        """See what others have written to the truths that are ours."""
+        while not self.should_stop:
+            await self.sleep(LOOK_INTERVAL_S)
+            async with self.batch_lock:
+                if self.foreign and not self.should_stop:
+                    await self.foreign.look()
+
     # Ownership.
 
     def forget(self, partitions: frozenset[TopicPartition]) -> None:
         self.trackers, self.truths, self.foreign = {}, None, None
         self._round.clear()
 
-    async def take_over(self, partitions: frozenset[TopicPartition], generation: int) -> None:
-        """Recover the trackers of the item partitions that came, then read on what others write to them."""
+    def taking_over(self, partitions: frozenset[TopicPartition]) -> TakeOver | None:
+        """The trackers of the item partitions that came; then what others write to their truths."""
         owned = sorted(tp.partition for tp in partitions if tp.topic == self._topic(topics.ITEM_CHANGES))
         if not owned:
-            return
+            return None
         places = [TopicPartition(self._topic(name), partition) for name in topics.TRUTHS for partition in owned]
         if 0 in owned:
             places.append(TopicPartition(self._topic(topics.CATALOG_STATISTICS), 0))
-        reader = TruthReader(self.connection, "track recovery", places, records_max=5_000)
-        await reader.connect()
-        reader.start()
-        ready = asyncio.Event()
-        self.add_future(self._recover_and_follow(reader, owned, generation, ready))
-        await ready.wait()
+        truths = OwnedTruths(owned, self._tracker, self.settings.topic_prefix, self.writer)
+        adopt, follow = partial(self._adopt, truths), partial(self._follow, truths)
+        return TakeOver(places, truths.recover, adopt, follow, RECOVERED_MAX)
 
-    async def _recover_and_follow(
-        self, reader: TruthReader, owned: Sequence[int], generation: int, ready: asyncio.Event
-    ) -> None:
-        try:
-            truths = OwnedTruths(owned, self._tracker, self.settings.topic_prefix, self.writer)
-            while not reader.caught_up:
-                truths.recover(await reader.poll())
-                if generation != self.generation or self.should_stop:
-                    return
-            async with self.batch_lock:
-                if generation != self.generation:
-                    return
-                truths.finish(self._group_generation(), self.clock_ms())
-                self.truths, self.trackers = truths, truths.trackers
-                self.foreign = ForeignWrites(reader, (tp for tp in reader.partitions if self._is_ours(tp)))
-                await self._deliver_reasserted()
-            ready.set()
-            looking = asyncio.ensure_future(self.foreign.look_now_and_then(self.batch_lock))
-            try:
-                while generation == self.generation and not self.should_stop:
-                    await self._follow(reader, truths, generation)
-            finally:
-                looking.cancel()
-        finally:
-            ready.set()
-            await reader.stop()
+    async def _adopt(self, truths: OwnedTruths, reader: TruthReader) -> None:
+        truths.finish(self._group_generation(), self.clock_ms())
+        self.truths, self.trackers = truths, truths.trackers
+        self.foreign = ForeignWrites(reader, (tp for tp in reader.partitions if self._is_ours(tp)))
+        await self._deliver_reasserted()
 
-    async def _follow(self, reader: TruthReader, truths: OwnedTruths, generation: int) -> None:
-        batches = await reader.poll()
-        async with self.batch_lock:
-            if batches and generation == self.generation:
-                truths.follow(batches, self.clock_ms())
-                await self._deliver_reasserted()
+    async def _follow(self, truths: OwnedTruths, batches: Batches) -> None:
+        if batches:
+            truths.follow(batches, self.clock_ms())
+            await self._deliver_reasserted()
         if self.foreign:
             self.foreign.steer()
 

@@ -11,10 +11,10 @@ worker.  Which lists a change touches is `indexes/watches.py`'s; here is when it
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mode
@@ -26,7 +26,7 @@ from models.errors import BadEvent
 from models.watch import list_message
 from streams import topics
 from streams.connection import Connection
-from streams.consume import BatchConsumer, Batches
+from streams.consume import BatchConsumer, Batches, TakeOver
 from streams.dead_letters import dead_letter
 from streams.list_asker import ListAsker, WatchedShards
 from streams.list_writer import ListWriter, digest_of
@@ -41,8 +41,6 @@ from streams.watch_log import Standing, WatchReader
 log = logging.getLogger(__name__)
 
 WATCHES_POLLED_MAX = 500
-FETCH_WAIT_MS = 200
-"""A watch may begin a moment later; a worker without watches should cost nothing."""
 TICK_S = 0.05
 IDLE_S = 0.2
 DELIVERY_S = 0.05
@@ -64,18 +62,7 @@ class Watch(BatchConsumer):
         index: WatchedShards,
         rules: RuleReader,
     ) -> None:
-        self._topic = settings.topic_prefix + topics.WATCH
-        self._lists_topic = settings.topic_prefix + topics.SIMILAR_CHANGES
-        super().__init__(
-            connection,
-            settings.topic_prefix + "kindred-watch",
-            [self._topic],
-            WATCHES_POLLED_MAX,
-            fetch_max_wait_ms=max(FETCH_WAIT_MS, connection.fetch_wait_ms) if not connection.embedded else 10,
-        )
-        self.settings = settings
-        self.metrics = metrics
-        self.clock_ms = clock_ms
+        super().__init__(connection, settings, metrics, clock_ms, "watch", [topics.WATCH], WATCHES_POLLED_MAX)
         self.index = index
         self.rules = rules
         self.reader = WatchReader(settings)
@@ -86,16 +73,14 @@ class Watch(BatchConsumer):
         self.writer = writer
 
     async def on_start(self) -> None:
-        self.producer = await self.connection.started(self.connection.producer, "watch")
-        self.async_exit_stack.push_async_callback(self.producer.stop)
+        await super().on_start()
         self.lists = ListWriter(
             self.producer,
-            self._lists_topic,
+            self._topic(topics.SIMILAR_CHANGES),
             self.settings.shards,
             self.writer,
             lambda *told: self.watches.pushed(*told),
         )
-        await super().on_start()
 
     async def prepare(self) -> None:
         """What lists are made from must be loaded first."""
@@ -123,12 +108,12 @@ class Watch(BatchConsumer):
         if not self.reader.is_home(message, item_id):
             key = item_id.encode()
             home = topics.partition_of(key, self.settings.shards)
-            self.lists.outbox.put(self._topic, home, forwarded(origin_of(message), key))
+            self.lists.outbox.put(message.topic, home, forwarded(origin_of(message), key))
             return
         try:
             watch = self.reader.watch(item_id, message.value)
             if watch is not None and item_id not in self.watches and len(self.watches) >= self.settings.watches_max:
-                self.lists.outbox.put(self._topic, message.partition, Message(message.key, None))
+                self.lists.outbox.put(message.topic, message.partition, Message(message.key, None))
                 raise BadEvent(f"expected at most {len(self.watches):,} watches (KINDRED_WATCHES_MAX), got one more")
         except BadEvent:
             self._end(item_id)
@@ -144,7 +129,7 @@ class Watch(BatchConsumer):
 
     def _set_aside(self, message: Any, error: BadEvent) -> None:
         letter = dead_letter(origin_of(message), "watch", error)
-        self.lists.outbox.put(self.settings.topic_prefix + topics.DEAD_LETTERS, 0, letter)
+        self.lists.outbox.put(self._topic(topics.DEAD_LETTERS), 0, letter)
         self.metrics.dead_letters.labels("watch").inc()
 
     # Pushing.
@@ -194,42 +179,19 @@ class Watch(BatchConsumer):
         """Push no more.  What is known stays, and is compared with the logs when partitions come again."""
         self.pushing = False
 
-    async def take_over(self, partitions: frozenset[TopicPartition], generation: int) -> None:
-        """Know what is watched and what was pushed, then read on what others push."""
-        lists = [TopicPartition(self._lists_topic, tp.partition) for tp in partitions]
-        reader = TruthReader(self.connection, "watch recovery", [*partitions, *lists])
-        await reader.connect()
-        reader.start()
-        ready = asyncio.Event()
-        self.add_future(self._recover_and_follow(reader, partitions, generation, ready))
-        await ready.wait()
+    def taking_over(self, partitions: frozenset[TopicPartition]) -> TakeOver | None:
+        """What is watched and what was pushed; then what others push."""
+        lists = [TopicPartition(self._topic(topics.SIMILAR_CHANGES), tp.partition) for tp in partitions]
+        standing = Standing(self.reader)
 
-    async def _recover_and_follow(
-        self, reader: TruthReader, partitions: frozenset[TopicPartition], generation: int, ready: asyncio.Event
-    ) -> None:
-        try:
-            standing = Standing(self.reader)
-            while not reader.caught_up:
-                for tp, messages in (await reader.poll()).items():
-                    (standing.read_watches if tp in partitions else standing.read_lists)(messages)
-                if generation != self.generation or self.should_stop:
-                    return
-            async with self.batch_lock:
-                if generation != self.generation:
-                    return
-                self._adopt(standing)
-                await self.lists.deliver()
-                self.pushing = True
-            ready.set()
-            reader.consumer.pause(*partitions)
-            while generation == self.generation and not self.should_stop:
-                for messages in (await reader.poll()).values():
-                    await self._compare(messages, generation)
-        finally:
-            ready.set()
-            await reader.stop()
+        def recover(batches: Batches) -> None:
+            for tp, messages in batches.items():
+                (standing.read_watches if tp in partitions else standing.read_lists)(messages)
 
-    def _adopt(self, standing: Standing) -> None:
+        return TakeOver([*partitions, *lists], recover, partial(self._adopt, standing, partitions), self._compare)
+
+    async def _adopt(self, standing: Standing, partitions: frozenset[TopicPartition], reader: TruthReader) -> None:
+        reader.consumer.pause(*partitions)
         now_ms = self.clock_ms()
         self.lists.start_from(standing.offsets)
         for item_id in self.watches.item_ids:
@@ -240,12 +202,12 @@ class Watch(BatchConsumer):
             self.watches.told(item_id, standing.lists.get(item_id), {"event": "start"}, now_ms)
         for item_id in standing.lists.keys() - standing.watches.keys():
             self.lists.put(item_id, None, None)
+        await self.lists.deliver()
+        self.pushing = True
 
-    async def _compare(self, messages: Sequence[Any], generation: int) -> None:
+    async def _compare(self, batches: Batches) -> None:
         """What others have written to the partitions that are ours."""
-        async with self.batch_lock:
-            if generation != self.generation:
-                return
+        for messages in batches.values():
             for message in messages:
                 item_id = (message.key or b"").decode("utf-8", "replace")
                 if not self.lists.is_news(item_id, message):
@@ -254,7 +216,7 @@ class Watch(BatchConsumer):
                     self.watches.told(item_id, digest_of(message), {"event": "overwritten"}, self.clock_ms())
                 elif message.value is not None:
                     self.lists.put(item_id, None, None)
-            await self.lists.deliver()
+        await self.lists.deliver()
 
     # What it tells of itself.
 
@@ -266,7 +228,6 @@ class Watch(BatchConsumer):
         return super().status() | {"watches": len(self.watches), "waiting": self.watches.waiting}
 
     def measure(self) -> None:
-        for topic, lag in self.lags().items():
-            self.metrics.lag.labels("watch", topic).set(lag)
+        super().measure()
         self.metrics.watches.set(len(self.watches))
         self.metrics.watches_waiting.set(self.watches.waiting)

@@ -266,6 +266,17 @@ async def test_a_bug_ends_the_round(track: Track, clients: Clients, monkeypatch:
     assert len(clients.one_producer.stock()) == 10
 
 
+async def test_nothing_is_handled_after_a_bug(track: Track, clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever hands in more is told to begin again where he began."""
+    monkeypatch.setattr(Tracker, "catalog", lambda *_: 1 / 0)
+    assert track.intake.handle(CATALOG, poll(CATALOG, 5, (ITEMS[0], b"{}"))[CATALOG], track.trackers[0]) == 6
+
+    assert track.intake.handle(LEVELS, levels(7, 3)[LEVELS], track.trackers[0]) == 7
+    assert track.intake.counts() == (1, 0)
+    await track.finish()
+    assert clients.one_producer.stock() == []
+
+
 async def test_odd_levels_between_plain_ones_keep_their_place(track: Track, clients: Clients) -> None:
     """What cannot be read is set aside, what is another partition's is forwarded, the rest is kept in its order."""
     stranger = next(item for item in (f"item-{n}" for n in range(100)) if topics.partition_of(item.encode(), 4) == 1)
