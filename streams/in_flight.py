@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aiokafka import TopicPartition
 
 
@@ -15,14 +17,15 @@ class InFlight:
     def __len__(self) -> int:
         return sum(map(len, self._open.values()))
 
-    def begin(self, tp: TopicPartition, offset: int) -> None:
-        """An event is in work; offsets of a partition come in ascending order."""
-        self._open.setdefault(tp, {})[offset] = None
-        self._next[tp] = offset + 1
+    def begin(self, tp: TopicPartition, offsets: Sequence[int]) -> None:
+        """Events are in work; offsets of a partition come in ascending order, at least one."""
+        self._open.setdefault(tp, {}).update(dict.fromkeys(offsets))
+        self._next[tp] = offsets[-1] + 1
 
     def end(self, tp: TopicPartition, offset: int) -> None:
         """An event is finished; one of a partition that was dropped is ignored."""
-        self._open.get(tp, {}).pop(offset, None)
+        if still_open := self._open.get(tp):
+            still_open.pop(offset, None)
 
     def committable(self) -> dict[TopicPartition, int]:
         """Next offset to read by partition: the first one in work, or the one after the last."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from streams.durations import Durations
+
 REQUEST_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -65,11 +67,11 @@ class Metrics:
             "Replies to a topic or partition that does not exist or is not allowed; see the log for its name.",
             registry=registry,
         )
-        self.request_seconds = Histogram(
+        self.request_seconds = Durations(
             "kindred_request_seconds",
             "Seconds from a request's timestamp to its reply being sent.",
             registry=registry,
-            buckets=REQUEST_BUCKETS_S,
+            bounds_s=REQUEST_BUCKETS_S,
         )
         self.http_requests = Counter(
             "kindred_http_requests",

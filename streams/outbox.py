@@ -60,7 +60,11 @@ class Outbox:
     async def deliver(self) -> None:
         """Deliver all that was put so far; returns when the broker has acknowledged every message."""
         rounds, self._waiting = self._waiting, defaultdict(list)
-        await asyncio.gather(*(self._deliver(topic, part, messages) for (topic, part), messages in rounds.items()))
+        work = [self._deliver(topic, part, messages) for (topic, part), messages in rounds.items()]
+        if len(work) == 1:
+            await work[0]  # without a task, which would begin in the loop's next turn
+        else:
+            await asyncio.gather(*work)
 
     async def _deliver(self, topic: str, partition: int, messages: Sequence[Message]) -> None:
         begin = 0

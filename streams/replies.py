@@ -14,8 +14,8 @@ import logging
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import orjson
 from aiokafka import AIOKafkaProducer
@@ -23,7 +23,6 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from msgspec.structs import replace
 
 from streams.connection import Connection
-from streams.dead_letters import header
 from streams.metrics import Metrics
 from streams.outbox import Message, Outbox
 
@@ -35,6 +34,9 @@ KNOWN_S = 60.0
 MISSING_S = 2.0
 """How long a reply topic that does not exist is not asked for again."""
 DELIVERY_S_MAX = 30.0
+TOPICS_MAX = 1_000
+"""Names remembered as allowed; a pattern may allow any number."""
+_ANSWERED = (("kafka_nest-is-disposed", b"\0"), ("kindred_status", b"200"))
 
 
 class Address(NamedTuple):
@@ -78,24 +80,21 @@ class Replies:
         self.metrics = metrics
         self.allowed = tuple(prefix + pattern for pattern in allowed)
         self.default = default
+        self._topics: dict[bytes, str] = {}
+        """Reply topics by the name that requests give, found to be allowed."""
         self._partitions: dict[str, tuple[float, int]] = {}
         self._turn = itertools.count()
         self._asking = asyncio.Lock()
         self._warned: set[str] = set()
 
-    def address(self, message: Any) -> Address | None:
-        """Where the reply to a request goes; None when its reply topic may not be written to."""
-        headers = message.headers
-        correlation = header(headers, "kafka_correlationId")
-        named = header(headers, "kafka_replyTopic")
-        topic = named.decode("utf-8", "replace") if named else self.default
-        if topic != self.default and not any(fnmatch.fnmatchcase(topic, pattern) for pattern in self.allowed):
-            self.lost(topic, "KINDRED_REPLY_TOPICS does not allow it")
+    def address(self, headers: Mapping[str, bytes | None]) -> Address | None:
+        """Where the reply to a request with these headers goes; None when its reply topic may not be written to."""
+        named = headers.get("kafka_replyTopic")
+        topic = self._topic(named) if named else self.default
+        if topic is None:
             return None
-        if not LEGAL_TOPIC.fullmatch(topic):
-            self.lost(topic, "it is not a legal name")
-            return None
-        place = header(headers, "kafka_replyPartition")
+        correlation = headers.get("kafka_correlationId")
+        place = headers.get("kafka_replyPartition")
         if not place:
             return Address(topic, None, correlation)
         number = partition_number(place)
@@ -103,6 +102,23 @@ class Replies:
             self.lost(topic, f"its partition {place[:20]!r} is not a number")
             return None
         return Address(topic, number, correlation)
+
+    def _topic(self, named: bytes) -> str | None:
+        """The reply topic of this name; None when it may not be written to."""
+        known = self._topics.get(named)
+        if known is not None:
+            return known
+        topic = named.decode("utf-8", "replace")
+        if topic != self.default and not any(fnmatch.fnmatchcase(topic, pattern) for pattern in self.allowed):
+            self.lost(topic, "KINDRED_REPLY_TOPICS does not allow it")
+            return None
+        if not LEGAL_TOPIC.fullmatch(topic):
+            self.lost(topic, "it is not a legal name")
+            return None
+        if len(self._topics) >= TOPICS_MAX:
+            self._topics.clear()
+        self._topics[named] = topic
+        return topic
 
     def lost(self, topic: str, why: str, count: int = 1) -> None:
         """Count replies that reach nobody; one log line a topic and reason."""
@@ -146,7 +162,11 @@ class Replies:
         rounds: dict[tuple[str, int | None], list[Message]] = defaultdict(list)
         for reply in replies:
             rounds[reply.address.topic, reply.address.partition].append(_message(reply))
-        await asyncio.gather(*(self._deliver(*place, messages) for place, messages in rounds.items()))
+        work = [self._deliver(*place, messages) for place, messages in rounds.items()]
+        if len(work) == 1:
+            await work[0]  # without a task, which would begin in the loop's next turn
+        else:
+            await asyncio.gather(*work)
 
     async def _deliver(self, topic: str, partition: int | None, messages: list[Message]) -> None:
         while True:
@@ -200,10 +220,11 @@ def _too_large(message: Message) -> Message:
 
 
 def _message(reply: Reply) -> Message:
-    headers: list[tuple[str, bytes]] = []
-    if reply.address.correlation is not None:
-        headers.append(("kafka_correlationId", reply.address.correlation))
-    headers += [("kafka_nest-is-disposed", b"\0"), ("kindred_status", b"%d" % reply.status)]
-    if reply.status != 200:
+    correlation = reply.address.correlation
+    headers = [] if correlation is None else [("kafka_correlationId", correlation)]
+    if reply.status == 200:
+        headers += _ANSWERED
+    else:
+        headers += [("kafka_nest-is-disposed", b"\0"), ("kindred_status", b"%d" % reply.status)]
         headers.append(("kafka_nest-err", reply.body))
     return Message(reply.key, reply.body, headers)

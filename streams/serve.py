@@ -22,7 +22,6 @@ from streams.answer_queue import hits_asked
 from streams.answerer import Answerer, Images, LoadedShards, images_of
 from streams.connection import Connection
 from streams.consume import BatchConsumer, Batches
-from streams.dead_letters import header
 from streams.image_vectors import ImageVectors
 from streams.in_flight import InFlight
 from streams.metrics import Metrics
@@ -31,9 +30,9 @@ from streams.rule_reader import RuleReader
 from streams.settings import Settings
 from streams.turns import Turns
 
-REQUESTS_MAX = 64
-"""Of a poll: what a poll and a delivery cost is shared by so many."""
-HITS_MAX = 1_500
+REQUESTS_MAX = 128
+"""Of a poll: what a poll, a search and a delivery cost is shared by so many."""
+HITS_MAX = 2_700
 """Asked for by requests that are answered together: for some 10 ms they hold the loop, then others have a turn."""
 IN_FLIGHT_MAX = 512
 """Requests whose replies are not delivered yet; beyond, no more are taken."""
@@ -112,8 +111,8 @@ class Serve(BatchConsumer):
     async def process(self, batches: Batches) -> None:
         now: list[Asked] = []
         for tp, messages in batches.items():
+            self.in_flight.begin(tp, [message.offset for message in messages])
             for message in messages:
-                self.in_flight.begin(tp, message.offset)
                 asked = self._asked(tp, message)
                 if asked is None:
                     self.in_flight.end(tp, message.offset)
@@ -145,11 +144,12 @@ class Serve(BatchConsumer):
 
     def _asked(self, tp: TopicPartition, message: Any) -> Asked | None:
         """The request; None when it is not to be answered: too late, or its reply may not go where it says."""
-        deadline = header(message.headers, "kindred_deadline")
+        headers = dict(message.headers)  # of several of a name the last counts, as clients expect
+        deadline = headers.get("kindred_deadline")
         if deadline and deadline.isdigit() and int(deadline[:20]) < self.clock_ms():
             self.metrics.requests_expired.inc()
             return None
-        address = self.replies.address(message)
+        address = self.replies.address(headers)
         if address is None:
             return None
         return Asked(tp, message, address, self.answerer.parse(message.value))
@@ -176,10 +176,10 @@ class Serve(BatchConsumer):
 
     async def _reply(self, asked: Sequence[Asked], replies: Sequence[Reply]) -> None:
         await self.replies.send(replies)
-        now_ms = self.clock_ms()
         for each in asked:
             self.in_flight.end(each.tp, each.message.offset)
-            self.metrics.request_seconds.observe(max(0, now_ms - each.message.timestamp) / 1000)
+        now_ms = self.clock_ms()
+        self.metrics.request_seconds.observe([max(0, now_ms - each.message.timestamp) / 1000 for each in asked])
         for status, count in Counter([reply.status for reply in replies]).items():
             self.metrics.requests.labels(str(status)).inc(count)
 

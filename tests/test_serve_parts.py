@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from models.request import RequestLimits, parse_requests
 from streams.replies import Address
-from streams.serve import HITS_MAX, Asked, parts
+from streams.serve import HITS_MAX, REQUESTS_MAX, Asked, parts
 
 TP = TopicPartition("similar-requests", 0)
 
@@ -43,8 +43,8 @@ def test_a_part_asks_for_so_many_hits_at_most_or_is_one_request(requests: list[A
 
 
 def test_common_requests_of_a_poll_are_answered_at_once() -> None:
-    """64 requests for 20 hits each share one search."""
-    assert len(list(parts([asked({"objectID": "a", "maxRecommendations": 20})] * 64))) == 1
+    """128 requests for 20 hits each share one search."""
+    assert len(list(parts([asked({"objectID": "a", "maxRecommendations": 20})] * REQUESTS_MAX))) == 1
 
 
 def test_a_walk_counts_as_the_searches_that_it_is() -> None:
