@@ -96,16 +96,20 @@ def seeds_of_items(requests: Sequence[Request], shards: Sequence[Shard]) -> list
     for number, (shard, mine) in enumerate(zip(shards, found, strict=True)):
         if not mine:
             continue
+        settings = shard.settings
         rows = shard.centred([row for _, _, row in mine])
-        for (at, ordinal, _), row in zip(mine, rows, strict=True):
-            request = requests[at]
-            (item,) = request.items
-            source = Source(item.item_id, (number, ordinal), (0,), row[None], item.weight)
-            weight = request.colour if request.colour is not None else shard.settings.colour_weight
+        by_request = []
+        for at, _, _ in mine:
+            weight = requests[at].colour
+            weight = settings.colour_weight if weight is None else weight
             if weight not in weighings:
-                weighings[weight] = weighing(len(row), shard.settings.colour, weight)
-            weights = weighings[weight]
-            seeds[at] = Seeds(row, row if weights is None else row * weights, (source,), (), True, weight, weights)
+                weighings[weight] = weighing(rows.shape[1], settings.colour, weight)
+            by_request.append((weight, weighings[weight]))
+        queries = rows * np.array([weights for _, weights in by_request]) if settings.colour else rows
+        for (at, ordinal, _), row, query, weigh in zip(mine, rows, queries, by_request, strict=True):
+            (item,) = requests[at].items
+            source = Source(item.item_id, (number, ordinal), (0,), row[None], item.weight)
+            seeds[at] = Seeds(row, query, (source,), (), True, *weigh)
     return seeds
 
 

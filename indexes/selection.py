@@ -50,7 +50,7 @@ def select(
     """
     width = weighted.shape[1]
     reached = scratch.reached(*weighted.shape)
-    block = BLOCK
+    block = 4 * BLOCK
     while width // block < 4 * wanted and block > 1:
         block //= 2
     across = width // block
