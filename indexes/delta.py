@@ -162,6 +162,15 @@ class Delta(PlacedRows):
             some = slice(begin, min(begin + LAID_TOGETHER, stop))
             self.across[:, some] = self.centred[some].T
 
+    def use_raw(self, raw: NDArray[np.float16]) -> None:
+        """Vectors of another dimension float16[size, D], by position, in the place of all."""
+        kept = {name: getattr(self, name)[: self.size] for name in NAMES if name not in ("centred", "raw_rows")}
+        self._allocate(raw.shape[1], len(self.row))
+        for name, values in kept.items():
+            getattr(self, name)[: self.size] = values
+        self.raw_rows[: self.size] = raw
+        self.use_mean(None)
+
     def fetch(self, positions: NDArray[np.intp] | Positions) -> NDArray[np.float32]:
         """float32[K, D] centred rows."""
         return self.centred.take(positions, axis=0)

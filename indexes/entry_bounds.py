@@ -64,6 +64,7 @@ class EntryBounds:
         assert terms is not None
         least = (question.threshold - 0.005) / 100 if question.threshold else -np.inf
         reach = cutoff / terms.factor_most if cutoff > 0 else cutoff * terms.factor_most
+        self._use_dimension(len(question.seeds.query))
         self._queries[slot] = question.seeds.query
         self._cutoff[slot] = cutoff
         self._least[slot] = least
@@ -104,6 +105,8 @@ class EntryBounds:
             look = shard.look(ordinal)
             vectors.append(look.vectors)
             asked += [change] * len(look.vectors)
+        if vectors:
+            self._use_dimension(vectors[0].shape[1])
         if not asked or not (self._floor[: self._size] < np.inf).any():
             return
         scores = np.concatenate(vectors) @ self._queries[: self._size].T
@@ -128,6 +131,16 @@ class EntryBounds:
                     factors[number, change.item_id] = factor
                 if factor:
                     yield from ((slot, change) for slot in self._reached(slots[numbers == number], scores[row], factor))
+
+    def _use_dimension(self, dimension: int) -> None:
+        """Vectors have so many numbers now; if that is new, all lists are to be asked again, and nothing is found out.
+
+        That happens when vectors are projected; lists are touched then, as by a new mean.
+        """
+        if dimension != self._dimension:
+            self._dimension = dimension
+            self._queries = np.zeros((len(self._queries), dimension), np.float32)
+            self._floor[:] = np.inf
 
     def _reached(self, slots: NDArray[np.intp], scores: NDArray[np.float32], factor: float) -> list[int]:
         """Of these lists those that an item with these similarities and this factor may enter."""

@@ -26,6 +26,7 @@ from indexes.shard_settings import ShardSettings
 from indexes.stored import ShardItem, StoredEmbedding, StoredImage, StoredRecord, item_images
 from indexes.truth_reading import ReadEmbedding
 from models.filter_tree import Scalar
+from models.projection import Projection
 from models.stock import Level, derived_attributes, flags
 from models.truth_messages import ImageEmbedding
 
@@ -154,6 +155,11 @@ class Join:
             self.stored[ordinal] = record
             self.columns.put(ordinal, record.record, record.facts, level.quantity if level else None)
         self._show(item_id)
+
+    def project(self, projection: Projection, settings: ShardSettings) -> None:
+        """Go on with projected vectors, of which these are the settings."""
+        self.rows.project(projection, settings.colour)
+        self._settings = settings
 
     # Ordinals
 

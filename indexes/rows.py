@@ -16,6 +16,7 @@ from indexes.delta import Delta
 from indexes.segment import Segment
 from indexes.selection import Scratch
 from indexes.shard_settings import ShardSettings
+from models.projection import Projection
 
 DELTA = 0
 Index = NDArray[np.int32] | NDArray[np.intp]
@@ -129,6 +130,18 @@ class Rows:
         self.mean = mean
         for part in self.parts.values():
             part.use_mean(mean)
+
+    def project(self, projection: Projection, colour: int) -> None:
+        """Let every row be projected, and centred by no mean until there is one of so many numbers.
+
+        Segments go back into the delta: their trees stand on other numbers.
+        """
+        for slot in self.segments:
+            self.dissolve(slot)
+        raw = self.delta.raw_rows[: self.delta.size]
+        looks = projection.of(raw[:, : raw.shape[1] - colour]).astype(np.float16)
+        self.mean = None
+        self.delta.use_raw(np.concatenate((looks, raw[:, raw.shape[1] - colour :]), axis=1))
 
     # Segments
 

@@ -138,6 +138,8 @@ def resolve_seeds(
     for image in request.images:
         vector = images[image.key]
         name = image.link if len(image.link) <= 200 else image.link[:200] + "..."
+        if settings and not isinstance(vector, KindredError) and len(vector) != settings.dimension:
+            vector = Unavailable("vectors have just been projected, ask again")  # once in the life of an index
         if isinstance(vector, KindredError):
             (wanted if image.weight > 0 else unwanted).append(Unused(name, f"image: {vector}", _status(vector)))
         else:

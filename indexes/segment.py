@@ -80,7 +80,7 @@ def write_segment(
     if not are_raw_rows(vectors, colour, LENGTH_TOLERANCE):
         lengths = np.linalg.norm(vectors[:, : dimension - colour].astype(np.float32), axis=1)
         raise ValueError(
-            f"expected looks of length 1, got lengths from {lengths.min()} to {lengths.max()}, "
+            f"expected looks of length 1 at most, got lengths from {lengths.min()} to {lengths.max()}, "
             f"and {colour} numbers of colour, also of length 1 or zero"
         )
     centred = centred_rows(vectors, mean, colour)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +29,7 @@ from indexes.truth_reading import read_embedding, read_level, read_record
 from indexes.upkeep import Checkpoint, Upkeep
 from models.errors import BadEvent
 from models.filter_tree import Scalar
+from models.projection import Projection
 from models.truth_messages import Facts
 
 RECORDS, STOCKS, EMBEDDINGS = "item-records", "item-stocks", "item-embeddings"
@@ -44,10 +46,18 @@ class Rejected(NamedTuple):
 class Shard:
     """The items of one partition, searchable."""
 
-    def __init__(self, files: ShardFiles, number: int, settings: ShardSettings, reopened: Reopened | None) -> None:
+    def __init__(
+        self,
+        files: ShardFiles,
+        number: int,
+        settings: ShardSettings,
+        reopened: Reopened | None,
+        projection: Projection | None = None,
+    ) -> None:
         """Use `open`."""
         self.number = number
         self.settings = settings
+        self.projection = projection
         self.next_offsets: dict[str, int] = {}
         self.watermark: dict[str, int] = {}
         self._join = Join(settings)
@@ -77,15 +87,17 @@ class Shard:
         now_ms: int,
         retention_ms: int,
         offsets: Mapping[str, tuple[int, int]],
+        projection: Projection | None = None,
     ) -> Shard:
         """The shard of the checkpoint in `folder` if that is to be trusted, else an empty one.
 
         `offsets` are the beginning and end of this partition of each truth, `retention_ms` their `delete.retention.ms`.
-        Read on from `next_offsets`; a truth that is not in it, from its beginning.
+        Read on from `next_offsets`; a truth that is not in it, from its beginning.  `projection`: what brings vectors
+        of a wide model to the dimension of the settings.
         """
         files = ShardFiles(folder, number, settings, cluster_id)
         reopened = files.reopen(now_ms=now_ms, retention_ms=retention_ms, offsets=offsets)
-        shard = cls(files, number, settings, reopened)
+        shard = cls(files, number, settings, reopened, projection)
         shard._join.columns.advance(now_ms)
         shard._opened_ms, shard._ends = now_ms, {truth: end for truth, (_, end) in offsets.items()}
         return shard
@@ -136,7 +148,9 @@ class Shard:
     def _put_embedding(self, item_id: str, value: bytes | None) -> None:
         settings = self.settings
         embedding = (
-            None if value is None else read_embedding(value, settings.model, settings.dimension, settings.colour)
+            None
+            if value is None
+            else read_embedding(value, settings.model, settings.dimension, settings.colour, self.projection)
         )
         self._join.put_embedding(item_id, embedding)
         self._see_embedded(item_id)
@@ -158,6 +172,19 @@ class Shard:
     def use_mean(self, mean: NDArray[np.float32] | None) -> None:
         """Centre by this mean float32[D] from now on; None: by none.  Queries must be centred by the same."""
         self._join.rows.use_mean(mean)
+
+    def use_projection(self, projection: Projection) -> None:
+        """Bring all vectors to fewer numbers, those that are here and those to come; then tell the mean again.
+
+        Rows are what they would be if all was read anew with the projection.  Once in the life of an index.
+        """
+        if self.projection is not None:
+            raise ValueError("expected vectors that are not projected yet")
+        self._upkeep.stop()
+        self.projection = projection
+        self.settings = msgspec.structs.replace(self.settings, dimension=projection.dimension + self.settings.colour)
+        self._join.project(projection, self.settings)
+        self._upkeep = self._upkeep.anew(self.settings)
 
     # Upkeep
 

@@ -44,6 +44,10 @@ class ShardFiles:
         folder.mkdir(parents=True, exist_ok=True)
         self._next = 1 + max((_number_of(path) for path in folder.iterdir()), default=0)
 
+    def anew(self, settings: ShardSettings) -> ShardFiles:
+        """The same folder for vectors of other settings; the checkpoint in it is not trusted any more."""
+        return ShardFiles(self.folder, self._number, settings, self._cluster_id)
+
     def new_name(self, prefix: str) -> str:
         """A name that nothing in this folder has or had."""
         name = f"{prefix}{self._next:08d}"

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 COUNT_MIN = 16
 """Vectors below which a mean would say more about the few items than about the catalog; doubling betters it soon."""
 SAMPLE_MAX = 50_000
-"""Items; at 128 dimensions some 20 MB."""
+"""Items."""
+SAMPLE_NUMBERS_MAX = 7_500_000
+"""Of all of them, so that a wide model's take no more memory than others': 15 MB in float16."""
 DRIFT_MAX = 0.05
 """Euclidean distance, between means of unit vectors."""
 GROWTH = 2
@@ -42,7 +44,7 @@ class MeanFit:
         self.count = 0
         """Vectors in the sample."""
         self._count_min = count_min
-        self._sample_max = sample_max
+        self._sample_max = min(sample_max, SAMPLE_NUMBERS_MAX // dimension)
         self._drift_max = drift_max
         self._level = 0
         self._items: dict[str, NDArray[np.float16]] = {}
@@ -72,6 +74,11 @@ class MeanFit:
         if half is not None:
             self._sum -= half.sum(axis=0, dtype=np.float64)
             self.count -= len(half)
+
+    def looks(self) -> NDArray[np.float16]:
+        """float16[N, D] of the sample, without colours, in the order of item ids."""
+        rows = [self._items[item_id][:, self._looks] for item_id in sorted(self._items)]
+        return np.concatenate(rows) if rows else np.zeros((0, self._looks.stop), np.float16)
 
     def due(self) -> bool:
         """Whether the mean is to be fitted anew now."""

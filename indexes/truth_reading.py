@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from indexes.segment import LENGTH_TOLERANCE
 from indexes.stored import StoredRecord
 from models.errors import BadEvent, KindredError
+from models.projection import Projection
 from models.stock import Level
 from models.truth_messages import ImageEmbedding, read_item_embedding, read_item_record, read_item_stock
 from models.vectors import unpack_half
@@ -55,10 +56,13 @@ def read_level(value: bytes) -> Level:
     return Level(message.quantity, message.at)
 
 
-def read_embedding(value: bytes, model: str, dimension: int, colour: int = 0) -> ReadEmbedding:
+def read_embedding(
+    value: bytes, model: str, dimension: int, colour: int = 0, projection: Projection | None = None
+) -> ReadEmbedding:
     """A message of `item-embeddings`.  OtherModel if it is not of `model` or its vectors not of `dimension`.
 
     `colour`: how many of the `dimension` numbers are colour.  An image whose colour is not told has zeros there.
+    `projection`: what makes the other numbers of those in the message.
     """
     try:
         message = read_item_embedding(value)
@@ -71,13 +75,20 @@ def read_embedding(value: bytes, model: str, dimension: int, colour: int = 0) ->
         )
     images = {image.link: image for image in reversed(message.images)}  # the first of a name counts
     kept = tuple(images.values())[::-1]
-    vectors = tuple(None if image.vector is None else _raw_row(image, model, dimension, colour) for image in kept)
+    vectors = tuple(
+        None if image.vector is None else _raw_row(image, model, dimension - colour, colour, projection)
+        for image in kept
+    )
     return ReadEmbedding(message.image_version, kept, vectors)
 
 
-def _raw_row(image: ImageEmbedding, model: str, dimension: int, colour: int) -> NDArray[np.float16]:
+def _raw_row(
+    image: ImageEmbedding, model: str, numbers: int, colour: int, projection: Projection | None
+) -> NDArray[np.float16]:
     assert image.vector is not None
-    look = _vector(image.vector, model, dimension - colour)
+    look = _vector(image.vector, model, numbers if projection is None else projection.width)
+    if projection is not None:
+        look = projection.of(look).astype(np.float16)
     if not colour:
         return look
     tint = np.zeros(colour, np.float16) if image.colour is None else _unit(image.colour, colour)

@@ -76,6 +76,12 @@ class Upkeep:
         self._join = join
         self._not_before_ms = 0
 
+    def anew(self, settings: ShardSettings) -> Upkeep:
+        """The upkeep of the same rows from now on; what was written so far is of other vectors, and is not built on."""
+        new = Upkeep(self.files.anew(settings), settings, self._join, None)
+        new.seals, new.merges, new.failures = self.seals, self.merges, self.failures
+        return new
+
     def due(self) -> Build | Dissolve | None:
         """What the policy asks for, while nothing is under way."""
         if self.job is not None:

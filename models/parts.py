@@ -21,9 +21,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.vectors import Vectors, centre, unit
+from models.vectors import LENGTH_MIN, Vectors, centre, unit
 
-TINT = 0.35
+TINT = 0.5
 """Length of a row's colour where its look has 1.  Trees of segments are built on rows: the more of it there is, the
 better they find by colour and the worse by look.  Measured in docs/decisions/0016-colour-is-a-weight-of-the-query.md.
 """
@@ -68,10 +68,13 @@ def part_cosines(one: Vectors, other: Vectors, colour: int) -> tuple[float, floa
 
 
 def are_raw_rows(raw: NDArray[np.floating], colour: int, tolerance: float) -> bool:
-    """Whether all of float[N, D] are raw rows: looks of unit length, and colours too, or none (zero)."""
+    """Whether all of float[N, D] are raw rows: looks of unit length, or shorter where they are projected, and colours.
+
+    Colours have unit length, too, or are not known (zero).
+    """
     split = raw.shape[1] - colour
     looks, tints = (np.linalg.norm(part.astype(np.float32), axis=1) for part in (raw[:, :split], raw[:, split:]))
-    fits = abs(looks - 1) <= tolerance  # also false where one is not finite
+    fits = (looks > LENGTH_MIN) & (looks <= 1 + tolerance)  # also false where one is not finite
     if colour:
         fits &= (abs(tints - 1) <= tolerance) | (tints == 0)
     return bool(fits.all())

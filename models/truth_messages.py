@@ -127,7 +127,7 @@ class ImageRequest(msgspec.Struct, frozen=True):
 
 
 class CatalogStatistics(msgspec.Struct, frozen=True):
-    """A message of `catalog-statistics`: what is fitted on the catalog as a whole."""
+    """The message `mean` of `catalog-statistics`: fitted on the catalog as a whole, again and again."""
 
     version: int
     model: str
@@ -137,6 +137,20 @@ class CatalogStatistics(msgspec.Struct, frozen=True):
     """Mean of the unit vectors, little-endian float32[D], base64."""
     colour: str
     """Mean of the colours, as `mean`."""
+    at: int
+    writer: str = ""
+
+
+class CatalogProjection(msgspec.Struct, frozen=True):
+    """The message `projection` of `catalog-statistics`: fitted once, on the first vectors of a wide model."""
+
+    model: str
+    count: int
+    """How many vectors it was fitted on."""
+    width: int
+    """Numbers of the model's vectors."""
+    basis: str
+    """Little-endian float16[width, 256], row by row, base64: a vector times it is the projected vector."""
     at: int
     writer: str = ""
 
@@ -153,10 +167,15 @@ read_item_stock = msgspec.json.Decoder(ItemStock).decode
 read_item_embedding = msgspec.json.Decoder(ItemEmbedding).decode
 read_image_request = msgspec.json.Decoder(ImageRequest).decode
 read_catalog_statistics = msgspec.json.Decoder(CatalogStatistics).decode
+read_catalog_projection = msgspec.json.Decoder(CatalogProjection).decode
+MEAN, PROJECTION = b"mean", b"projection"
+"""Keys of `catalog-statistics`."""
 _encode = msgspec.json.Encoder().encode
 
 
-def write_message(message: ItemRecord | ItemStock | ItemEmbedding | ImageRequest | CatalogStatistics) -> bytes:
+def write_message(
+    message: ItemRecord | ItemStock | ItemEmbedding | ImageRequest | CatalogStatistics | CatalogProjection,
+) -> bytes:
     """The message's JSON; fields in the order of the class, so `writer` is last.
 
     By msgspec and not by orjson: a typed message is written in a fifth of the time, and `record` goes in as it is.

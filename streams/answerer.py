@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
-
 from indexes.answering import answer_requests
 from indexes.results import AnswerSettings
 from indexes.shard import Shard
@@ -23,7 +21,7 @@ from models.colour import NUMBERS
 from models.errors import BadEvent, BadRequest, KindredError, Unavailable
 from models.request import Batch, ImageKey, ImageSeed, Request, RequestLimits, parse_requests
 from models.rules import RuleBook
-from models.vectors import Vectors, unpack_half
+from models.vectors import Vectors, half_numbers, unpack_half
 from streams.image_vectors import ImageVectors
 from streams.settings import Settings
 
@@ -42,6 +40,9 @@ class LoadedShards(Protocol):
     dimension: int
     """Numbers of a row, its colour's included."""
     loaded: bool
+
+    def raw_row(self, look: Vectors, colour: Vectors) -> Vectors:
+        """float32[D] of a picture's vector and colour."""
 
     def lags_ms(self, now_ms: int) -> dict[str, int]:
         """By truth, how old what was read last is while more waits."""
@@ -88,8 +89,8 @@ class Answerer:
             packed = (await self.vectors.of_link(seed.link, seed.crop)).packed
         except (BadEvent, Unavailable) as error:
             return error
-        colour = unpack_half(packed.colour, NUMBERS)
-        return np.concatenate((unpack_half(packed.vector, self.index.dimension - NUMBERS), colour))
+        vector = unpack_half(packed.vector, half_numbers(packed.vector))
+        return self.index.raw_row(vector, unpack_half(packed.colour, NUMBERS))
 
     def answer(self, entries: Sequence[Entry], images: Images) -> list[Result]:
         """The results of entries in their order, answered together; `images` has all that they name."""

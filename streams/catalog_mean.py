@@ -1,23 +1,37 @@
-"""The catalog's mean, fitted by the owner of partition 0 on the vectors of its partition and told to all.
+"""The catalog's mean and projection, fitted by the owner of partition 0 on its partition's vectors and told to all.
 
 Items are spread over the partitions by a hash, so one partition is a fair sample.  Everybody centres by the last
-message of `catalog-statistics`, so all workers change it at the same event.
+message of `catalog-statistics`, so all workers change it at the same event.  A projection is fitted for wide models
+alone, and once: rows are stored projected, and cannot be projected otherwise later.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from indexes.statistics import MeanFit
 from models.colour import NUMBERS
 from models.errors import BadEvent
-from models.truth_messages import CatalogStatistics, ItemEmbedding, read_catalog_statistics
+from models.projection import SAMPLE_MAX, SAMPLE_MIN, fitted, is_wide
+from models.truth_messages import (
+    MEAN,
+    PROJECTION,
+    CatalogProjection,
+    CatalogStatistics,
+    ItemEmbedding,
+    read_catalog_projection,
+    read_catalog_statistics,
+    write_message,
+)
 from models.vectors import Vectors, half_numbers, pack_mean, unpack_half, unpack_mean
+from streams.outbox import Message
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +46,8 @@ class CatalogMean:
         self._fit: MeanFit | None = None
         self._dimension = 0
         self._in_force: CatalogStatistics | None = None
+        self._projected: set[str] = set()
+        """Models of which there is a projection, or one is under way."""
 
     def read(self, messages: Iterable[Any]) -> None:
         """Messages of `catalog-statistics`: what is in force."""
@@ -39,6 +55,10 @@ class CatalogMean:
             if message.value is None:
                 continue
             try:
+                if message.key == PROJECTION:
+                    self._projected.add(read_catalog_projection(message.value).model)
+                if message.key != MEAN:
+                    continue
                 statistics = read_catalog_statistics(message.value)
             except msgspec.DecodeError as error:
                 log.warning("catalog-statistics@%d is not ours: %s", message.offset, error)
@@ -79,8 +99,30 @@ class CatalogMean:
             except BadEvent as error:
                 log.warning("the mean of catalog-statistics cannot be used: %s", error)
 
+    async def messages(self, now_ms: int) -> list[Message]:
+        """What is to be published now.  A projection takes a second or two, which it spends in a thread."""
+        found = []
+        if statistics := self.due(now_ms):
+            found.append(Message(MEAN, write_message(statistics)))
+        if (looks := self._to_project()) is not None:
+            projection = await asyncio.to_thread(fitted, looks)
+            width = looks.shape[1]
+            said = CatalogProjection(self.model, len(looks), width, projection.packed(), now_ms, self.writer)
+            found.append(Message(PROJECTION, write_message(said)))
+            log.info("vectors of %s are to be projected, by the first %d of them", self.model, len(looks))
+        return found
+
+    def _to_project(self) -> NDArray[np.float16] | None:
+        """float16[N, W] that a projection is to be fitted on now; None: there is one, or not enough, or no need."""
+        if self._fit is None or self.model in self._projected or not is_wide(self._dimension - NUMBERS):
+            return None
+        if self._fit.count < SAMPLE_MIN:
+            return None
+        self._projected.add(self.model)
+        return self._fit.looks()[:SAMPLE_MAX]
+
     def due(self, now_ms: int) -> CatalogStatistics | None:
-        """The message to publish now, if the catalog has grown or drifted enough since the last one."""
+        """The mean to publish now, if the catalog has grown or drifted enough since the last one."""
         if self._fit is None or not self._fit.due():
             return None
         mean, count = self._fit.fit()

@@ -22,9 +22,17 @@ from indexes.shard import Shard
 from indexes.shard_settings import ShardSettings
 from models.colour import NUMBERS
 from models.embedder import Embedder
-from models.errors import BadEvent
-from models.truth_messages import CatalogStatistics, read_catalog_statistics
-from models.vectors import unpack_mean
+from models.errors import BadEvent, KindredError
+from models.projection import Projection, is_wide
+from models.truth_messages import (
+    MEAN,
+    PROJECTION,
+    CatalogProjection,
+    CatalogStatistics,
+    read_catalog_projection,
+    read_catalog_statistics,
+)
+from models.vectors import Vectors, unpack_mean
 from streams import topics
 from streams.connection import Connection
 from streams.metrics import Metrics
@@ -45,6 +53,10 @@ SILENCE_S_MAX = 5.0
 
 Listener = Callable[[int, str, Sequence[str]], None]
 """Is told a shard's number, a truth, and the items that messages of it were about."""
+
+
+class OtherProjection(KindredError):
+    """Two owners of partition 0 fitted a projection each, one of them late.  A worker that starts anew is right."""
 
 
 class Index(mode.Service):
@@ -69,14 +81,19 @@ class Index(mode.Service):
         self.clock_ms = clock_ms
         self.numbers = tuple(numbers)
         self.model = embedder.model
+        self.width = embedder.dimension
+        """Numbers of the model's vectors."""
         self.dimension = embedder.dimension + NUMBERS
-        """Numbers of a row, its colour's included."""
+        """Numbers of a row, its colour's included; fewer once there is a projection."""
+        self.projection: Projection | None = None
         self.cluster = cluster
         self.retention_ms = retention_ms
         self.turns = turns
         self.shards: Mapping[int, Shard] = {}
         self.mean: NDArray[np.float32] | None = None
         self.mean_version = 0
+        self._told_mean: tuple[Vectors, Vectors] | None = None
+        """Of the model's vectors, and of colours."""
         self.loaded = False
         self.listeners: list[Listener] = []
         """Told of what was applied, once it is in the shards."""
@@ -93,6 +110,8 @@ class Index(mode.Service):
         await self.reader.connect()
         self._connected = True
         self.async_exit_stack.push_async_callback(self.reader.stop)
+        if is_wide(self.width):
+            await self._read_statistics()
         offsets: dict[TopicPartition, int] = {}
         self.shards = {number: await asyncio.to_thread(self._open, number) for number in self.numbers}
         for number, shard in self.shards.items():
@@ -123,8 +142,21 @@ class Index(mode.Service):
             cluster_id=self.cluster,
             now_ms=self.clock_ms(),
             retention_ms=self.retention_ms,
+            projection=self.projection,
             offsets={name: (self.reader.beginnings[tp], self.reader.ends[tp]) for name, tp in places.items()},
         )
+
+    async def _read_statistics(self) -> None:
+        """What is in force now: a projection says what shards are to be opened of."""
+        reader = TruthReader(self.connection, "index statistics", [self._statistics])
+        await reader.connect()
+        try:
+            reader.start()
+            while not reader.caught_up:
+                for messages in (await reader.poll()).values():
+                    self._use_statistics(messages)
+        finally:
+            await reader.stop()
 
     @mode.Service.task
     async def follow(self) -> None:
@@ -191,25 +223,45 @@ class Index(mode.Service):
         self.metrics.events.labels("index", tp.topic).inc(len(messages))
 
     def _use_statistics(self, messages: Sequence[Any]) -> None:
-        """Centre by the newest mean of our model."""
+        """Project and centre by the newest projection and mean of our model."""
         for message in messages:
             if message.value is None:
                 continue
             try:
-                statistics = read_catalog_statistics(message.value)
-                mean = self._mean_of(statistics) if statistics.model == self.model else None
+                if message.key == PROJECTION:
+                    self._use_projection(read_catalog_projection(message.value))
+                elif message.key == MEAN:
+                    self._use_mean(read_catalog_statistics(message.value))
             except (msgspec.DecodeError, BadEvent) as error:
                 log.warning("catalog-statistics@%d is not ours: %s", message.offset, error)
-                continue
-            if mean is not None:
-                self.mean, self.mean_version = mean, statistics.version
+        self.mean = None if self._told_mean is None else self.raw_row(*self._told_mean)
         for shard in self.shards.values():
             shard.use_mean(self.mean)
 
-    def _mean_of(self, statistics: CatalogStatistics) -> NDArray[np.float32]:
-        """float32[D], the mean of rows: of looks, then of colours."""
-        look = unpack_mean(statistics.mean, self.dimension - NUMBERS)
-        return np.concatenate((look, unpack_mean(statistics.colour, NUMBERS)))
+    def _use_mean(self, statistics: CatalogStatistics) -> None:
+        if statistics.model == self.model:
+            self._told_mean = unpack_mean(statistics.mean, self.width), unpack_mean(statistics.colour, NUMBERS)
+            self.mean_version = statistics.version
+
+    def _use_projection(self, message: CatalogProjection) -> None:
+        if message.model != self.model or message.width != self.width or not is_wide(self.width):
+            return
+        projection = Projection.unpack(message.basis, self.width)
+        if self.projection is not None:
+            if self.projection != projection:
+                raise OtherProjection(
+                    f"{self._statistics.topic} has another projection of {self.model} now than the one that this "
+                    "worker's vectors went through: it has to start anew, and then takes the newest"
+                )
+            return
+        self.projection, self.dimension = projection, projection.dimension + NUMBERS
+        for shard in self.shards.values():
+            shard.use_projection(projection)
+        log.info("index: vectors of %d numbers are projected to %d", self.width, projection.dimension)
+
+    def raw_row(self, look: Vectors, colour: Vectors) -> Vectors:
+        """float32[D] of a vector of the model float32[W] and a colour, or of means of both."""
+        return np.concatenate((look if self.projection is None else self.projection.of(look), colour))
 
     # What it tells of itself.
 
@@ -243,7 +295,8 @@ class Index(mode.Service):
         return {
             "loaded": self.loaded,
             "model": self.model,
-            "dimension": self.dimension - NUMBERS,
+            "dimension": self.width,
+            "projected": self.dimension - NUMBERS if self.projection else None,
             "mean_version": self.mean_version,
             "lag": {name: self.lag(name) for name in topics.TRUTHS},
             "shards": {str(number): shard.statistics() for number, shard in self.shards.items()},

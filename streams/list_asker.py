@@ -102,7 +102,7 @@ class ListAsker:
             await self.turn()
 
     def _look_at_the_whole(self, shards: Sequence[Shard], now_ms: int) -> None:
-        if self.index.mean is not self._mean:
+        if self.index.mean is not self._mean:  # as it is when vectors are projected, too
             self._mean = self.index.mean
             self.watches.touch_all({"event": "mean"}, now_ms)
         segments = _segments(shards)

@@ -22,7 +22,6 @@ from aiokafka import TopicPartition
 from models.effects import Effects
 from models.record import AttributeNames, RecordLimits
 from models.tracker import Tracker
-from models.truth_messages import write_message
 from streams import topics
 from streams.connection import Connection
 from streams.consume import BatchConsumer, Batches, TakeOver
@@ -31,7 +30,7 @@ from streams.effect_writer import EffectWriter
 from streams.event_intake import EventIntake
 from streams.foreign_writes import LOOK_INTERVAL_S, ForeignWrites
 from streams.metrics import Metrics
-from streams.outbox import Message, Outbox
+from streams.outbox import Outbox
 from streams.owned_truths import OwnedTruths
 from streams.settings import Settings
 from streams.truths import TruthReader
@@ -241,8 +240,10 @@ class Track(BatchConsumer):
         await self._deliver()
 
     async def _publish_mean(self) -> None:
-        message = self.truths.mean.due(self.clock_ms()) if self.truths and self.truths.mean else None
-        if message:
+        truths = self.truths
+        messages = await truths.mean.messages(self.clock_ms()) if truths and truths.mean else []
+        if messages and truths is self.truths:  # else the partition was lost meanwhile
             outbox = Outbox(self.producer)
-            outbox.put(self._topic(topics.CATALOG_STATISTICS), 0, Message(b"mean", write_message(message)))
+            for message in messages:
+                outbox.put(self._topic(topics.CATALOG_STATISTICS), 0, message)
             await outbox.deliver()

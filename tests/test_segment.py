@@ -188,9 +188,9 @@ def test_what_cannot_be_a_segment_is_not_written(tmp_path: Path, vectors: Any) -
         write_segment(tmp_path, "s", vectors[:0], [], **kept)
     with pytest.raises(ValueError, match="got 1 and 300"):
         write_segment(tmp_path, "s", vectors, ["a"], **kept)
-    with pytest.raises(ValueError, match="length 1, got lengths from nan"):
+    with pytest.raises(ValueError, match="length 1 at most, got lengths from nan"):
         write_segment(tmp_path, "s", np.full((1, DIMENSION), np.nan, np.float16), ["a"], **kept)
-    with pytest.raises(ValueError, match="length 1, got lengths from"):
+    with pytest.raises(ValueError, match="length 1 at most, got lengths from"):
         write_segment(tmp_path, "s", vectors * np.float16(1.1), ["a"] * COUNT, **kept)
     write(tmp_path, vectors, None, wanted=lambda: False)
 
