@@ -81,7 +81,9 @@ class Answering:
         results: list[Result | None] = [None] * len(entries)
         asked: list[Question] = []
         requests = {number: entry for number, entry in enumerate(entries) if isinstance(entry, Request)}
-        known = dict(zip(requests, seeds_of_items(list(requests.values()), self.shards), strict=True))
+        known: dict[int, Seeds | None] = {}
+        if len(requests) >= PLAIN_MIN:
+            known = dict(zip(requests, seeds_of_items(list(requests.values()), self.shards), strict=True))
         for number, entry in enumerate(entries):
             try:
                 asked.append(self.question(number, entry, images, known.get(number)))
