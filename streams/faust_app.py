@@ -5,22 +5,55 @@ Faust is used for what it is good at.  Its exactly-once, tables, replies, topic 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import faust
+import mode
 from faust.transport.drivers import aiokafka as driver
+from mode.utils.futures import maybe_async
 
 from streams.connection import REQUEST_BYTES_MAX, Connection
+from streams.long_poll import let_wait
 from streams.settings import Settings
 
 
-class _Thread(driver.AIOKafkaConsumerThread):
-    """Reads on where it must after a rebalance, and does not let a fetch wait for long.
+class _InLoop(driver.AIOKafkaConsumerThread):
+    """Faust's consumer, in the worker's loop instead of a thread; it lets fetches wait as ours do.
+
+    From a thread a message takes two more turns of two loops, and a switch of threads, until the agent has it.
+    `call_thread` is all that Faust calls it by; what makes a service a thread is put back to what a service does.
 
     Faust drops what it has fetched during a rebalance and then goes back to the committed offsets; of a partition that
     has none it went on behind what it had dropped.  Its wait of 1.5 s is built in; see `Connection.fetch_wait_ms`.
     """
+
+    wait_for_shutdown = False
+    start = mode.Service.start
+    maybe_start = mode.Service.maybe_start
+    stop = mode.Service.stop
+    set_shutdown = mode.Service.set_shutdown
+    _stopped_set = mode.Service._stopped_set
+    _stop_children = mode.Service._stop_children
+    _stop_futures = mode.Service._stop_futures
+    _stop_exit_stacks = mode.Service._stop_exit_stacks
+
+    def __init__(self, consumer: Any, **more: Any) -> None:
+        super().__init__(consumer, thread_loop=consumer.loop, **more)
+
+    async def crash(self, exc: BaseException) -> None:
+        await mode.Service.crash(self, exc)
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        let_wait(self._ensure_consumer()._fetcher)
+
+    async def on_stop(self) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await maybe_async(fun(*args, **kwargs))
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -42,8 +75,8 @@ class _Thread(driver.AIOKafkaConsumerThread):
 
 
 class _Consumer(driver.Consumer):
-    def _new_consumer_thread(self) -> _Thread:
-        return _Thread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> _InLoop:
+        return _InLoop(self, loop=self.loop, beacon=self.beacon)
 
 
 class _Transport(driver.Transport):

@@ -2,13 +2,16 @@
 
 A picture goes from its bytes to its vector outside the event loop, without coming back in between: a file is read in
 one small pool, digest and pixels are made in another, and the model has a thread of its own, in which all that wait for
-it run as one batch.  The bytes of a picture seen before (by digest), or the same part of them, are not embedded again.
+it run as one batch.  A picture that comes while no other is in work stays in the thread that it begins in: there is
+nobody to make room for, and each change of threads costs it up to a millisecond.  The bytes of a picture seen before
+(by digest), or the same part of them, are not embedded again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -81,7 +84,9 @@ class ImageVectors:
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
         self._waiting: deque[_Decoded] = deque()
-        """Filled by the decoders, emptied by the model's thread; appending and taking from the left need no lock."""
+        """Filled by the decoders, emptied by whoever runs the model."""
+        self._one_batch = threading.Lock()
+        self._in_work = 0
 
     @property
     def model(self) -> str:
@@ -94,25 +99,34 @@ class ImageVectors:
         `crop`: only that part of the picture; the digest is that of the whole file.
         """
         found: asyncio.Future[Embedded] = asyncio.get_running_loop().create_future()
-        if read := self.fetcher.reader(link):
-            self._readers.submit(self._read, read, crop, found)
-        else:
-            self._decoders.submit(self._decode, await self.fetcher.fetch(link), crop, found)
-        embedded = await found
+        alone = not self._in_work
+        self._in_work += 1
+        try:
+            if read := self.fetcher.reader(link):
+                self._readers.submit(self._read, read, crop, found, alone)
+            else:
+                self._decoders.submit(self._decode, await self.fetcher.fetch(link), crop, found, alone)
+            embedded = await found
+        finally:
+            self._in_work -= 1
         self._known[embedded.key] = embedded.packed
         self._known.move_to_end(embedded.key)
         if len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
         return embedded
 
-    def _read(self, read: Callable[[], bytes], crop: Crop | None, found: asyncio.Future[Embedded]) -> None:
+    def _read(self, read: Callable[[], bytes], crop: Crop | None, found: asyncio.Future[Embedded], alone: bool) -> None:
         """In a thread of the pool: the bytes of a file or of a `data:` link, handed on to the decoders."""
         try:
-            self._decoders.submit(self._decode, read(), crop, found)
+            data = read()
+            if alone:
+                self._decode(data, crop, found, alone)
+            else:
+                self._decoders.submit(self._decode, data, crop, found, alone)
         except Exception as error:
             _tell([(found, error)])
 
-    def _decode(self, data: bytes, crop: Crop | None, found: asyncio.Future[Embedded]) -> None:
+    def _decode(self, data: bytes, crop: Crop | None, found: asyncio.Future[Embedded], alone: bool) -> None:
         """In a thread of the pool: find a picture among those known, or decode it and hand it on to the model."""
         if found.cancelled():
             return
@@ -124,18 +138,22 @@ class ImageVectors:
             else:
                 pixels = decode(data, self.embedder.size, self.limits, crop)
                 self._waiting.append(_Decoded(pixels, digest, key, found))
-                self._model_thread.submit(self._run_batch)
+                if alone:
+                    self._run_batch()
+                else:
+                    self._model_thread.submit(self._run_batch)
         except Exception as error:
             _tell([(found, error)])
 
     def _run_batch(self) -> None:
-        """In the model's thread, once for each picture: embed all that wait, which may be none any more."""
-        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
-        if not batch:
-            return
-        started = time.perf_counter()
-        outcomes = self._run([each.pixels for each in batch])
-        self.metrics.embed_seconds.observe(time.perf_counter() - started)
+        """Once for each picture: embed all that wait, which may be none any more."""
+        with self._one_batch:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
+            if not batch:
+                return
+            started = time.perf_counter()
+            outcomes = self._run([each.pixels for each in batch])
+            self.metrics.embed_seconds.observe(time.perf_counter() - started)
         _tell([(each.found, each.result(outcome)) for each, outcome in zip(batch, outcomes, strict=True)])
 
     def _run(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Packed | Exception]:

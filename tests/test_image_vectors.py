@@ -118,3 +118,36 @@ async def test_pictures_that_wait_for_the_model_are_one_batch() -> None:
             assert unpack_half(outcome.packed.vector, 2)[0] == number
     with pytest.raises(asyncio.CancelledError):
         await left
+
+
+async def test_a_picture_by_itself_stays_in_one_thread() -> None:
+    """Nobody waits for the thread that reads it; when others come with it, it goes the way of all."""
+    greys = Greys()
+    greys.go_on.set()
+    read_in: dict[str, int] = {}
+    embedded_in: dict[int, int] = {}
+    reader, embed = greys.reader, greys.embed
+
+    def reading(link: str) -> Callable[[], bytes]:
+        def read() -> bytes:
+            read_in[link] = threading.get_ident()
+            return reader(link)()
+
+        return read
+
+    def embedding(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        embedded_in.update(dict.fromkeys(pixels[:, 0, 0, 0].tolist(), threading.get_ident()))
+        return embed(pixels)
+
+    greys.reader, greys.embed = reading, embedding  # type: ignore[method-assign]
+    vectors = ImageVectors(greys, greys, ImageLimits(), Metrics())  # type: ignore[arg-type]
+
+    await vectors.of_link("1")
+    assert read_in["1"] == embedded_in[1]
+
+    await asyncio.gather(*(vectors.of_link(str(number)) for number in range(2, 6)))
+    assert {embedded_in[number] for number in range(3, 6)}.isdisjoint({*read_in.values()} - {read_in["2"]})
+
+    await vectors.of_link("6")
+    assert read_in["6"] == embedded_in[6]
+    await vectors.close()
