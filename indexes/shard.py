@@ -46,18 +46,11 @@ class Rejected(NamedTuple):
 class Shard:
     """The items of one partition, searchable."""
 
-    def __init__(
-        self,
-        files: ShardFiles,
-        number: int,
-        settings: ShardSettings,
-        reopened: Reopened | None,
-        projection: Projection | None = None,
-    ) -> None:
+    def __init__(self, files: ShardFiles, number: int, settings: ShardSettings, reopened: Reopened | None) -> None:
         """Use `open`."""
         self.number = number
         self.settings = settings
-        self.projection = projection
+        self.projection: Projection | None = None
         self.next_offsets: dict[str, int] = {}
         self.watermark: dict[str, int] = {}
         self._join = Join(settings)
@@ -92,12 +85,12 @@ class Shard:
         """The shard of the checkpoint in `folder` if that is to be trusted, else an empty one.
 
         `offsets` are the beginning and end of this partition of each truth, `retention_ms` their `delete.retention.ms`.
-        Read on from `next_offsets`; a truth that is not in it, from its beginning.  `projection`: what brings vectors
-        of a wide model to the dimension of the settings.
+        Read on from `next_offsets`; a truth that is not in it, from its beginning.
         """
         files = ShardFiles(folder, number, settings, cluster_id)
         reopened = files.reopen(now_ms=now_ms, retention_ms=retention_ms, offsets=offsets)
-        shard = cls(files, number, settings, reopened, projection)
+        shard = cls(files, number, settings, reopened)
+        shard.projection = projection
         shard._join.columns.advance(now_ms)
         shard._opened_ms, shard._ends = now_ms, {truth: end for truth, (_, end) in offsets.items()}
         return shard
@@ -146,12 +139,9 @@ class Shard:
             self._see(STOCKS, level.at)
 
     def _put_embedding(self, item_id: str, value: bytes | None) -> None:
-        settings = self.settings
-        embedding = (
-            None
-            if value is None
-            else read_embedding(value, settings.model, settings.dimension, settings.colour, self.projection)
-        )
+        settings, embedding = self.settings, None
+        if value is not None:
+            embedding = read_embedding(value, settings.model, settings.dimension, settings.colour, self.projection)
         self._join.put_embedding(item_id, embedding)
         self._see_embedded(item_id)
 
@@ -231,25 +221,7 @@ class Shard:
 
     def statistics(self) -> dict[str, int]:
         """Numbers for metrics and `kindred status`."""
-        join, upkeep = self._join, self._upkeep
-        segments = join.rows.segments.values()
-        return {
-            "items": len(join.records),
-            "items_searchable": join.rows.items_shown,
-            "rows": join.rows.live,
-            "rows_searchable": join.rows.rows_shown,
-            "delta_rows": join.rows.delta.live,
-            "segments": len(segments),
-            "segment_rows": sum(segment.live for segment in segments),
-            "tombstones": sum(segment.size - segment.live for segment in segments),
-            "seals": upkeep.seals,
-            "merges": upkeep.merges,
-            "seal_failures": upkeep.failures,
-            "sealing": int(upkeep.job is not None),
-            "memory_bytes": join.rows.delta.bytes,
-            "segment_bytes": sum(segment.bytes for segment in segments),
-            "caught_up_ms": self._caught_up_ms,
-        }
+        return self._upkeep.statistics() | {"caught_up_ms": self._caught_up_ms}
 
     @property
     def items(self) -> int:

@@ -126,6 +126,27 @@ class Upkeep:
         self.changes += 1
         return True
 
+    def statistics(self) -> dict[str, int]:
+        """Numbers of the rows and of what was done with them."""
+        rows = self._join.rows
+        segments = rows.segments.values()
+        return {
+            "items": len(self._join.records),
+            "items_searchable": rows.items_shown,
+            "rows": rows.live,
+            "rows_searchable": rows.rows_shown,
+            "delta_rows": rows.delta.live,
+            "segments": len(segments),
+            "segment_rows": sum(segment.live for segment in segments),
+            "tombstones": sum(segment.size - segment.live for segment in segments),
+            "seals": self.seals,
+            "merges": self.merges,
+            "seal_failures": self.failures,
+            "sealing": int(self.job is not None),
+            "memory_bytes": rows.delta.bytes,
+            "segment_bytes": sum(segment.bytes for segment in segments),
+        }
+
     def segment_names(self) -> dict[int, str]:
         """Names of the live segments, by slot."""
         return {slot: segment.name for slot, segment in self._join.rows.segments.items()}

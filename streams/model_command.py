@@ -121,7 +121,10 @@ def show_check(terminal: Terminal, report: dict[str, Any]) -> None:
     rows: list[tuple[str, object]] = [
         ("model", report["model"]),
         ("takes", f"{said['dtype']} {said['layout']}, {said['size']} x {said['size']} {said['channels']}, {scaled}"),
-        ("gives", f"{report['dimension']} numbers a picture, from {said['output']!r}"),
+        (
+            "gives",
+            f"{report['dimension']:,} numbers a picture, from {said['output']!r}{_projected(report['dimension'])}",
+        ),
         (
             "speed",
             f"{cost['pictures_per_s']:,.0f} pictures/s on one free thread, after decoding "
@@ -143,6 +146,12 @@ def show_check(terminal: Terminal, report: dict[str, Any]) -> None:
     terminal.table(("what", "found"), rows)
     for each in report["unusable"][:UNUSABLE_SHOWN]:
         terminal.note(f"{each['picture']}: {each['reason']}", style="yellow")
+
+
+def _projected(dimension: int) -> str:
+    from models.projection import PROJECTED, is_wide
+
+    return f"; a larger catalog is searched by {PROJECTED} of them" if is_wide(dimension) else ""
 
 
 def _row(numbers: tuple[float, ...]) -> str:

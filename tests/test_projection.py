@@ -14,10 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bench.quality.definitions import definitions, figures_of
+from bench.quality.packs import Split, load_split
+from bench.quality.pipeline import embedding
+from indexes.item_changes import ItemChanges
 from indexes.shard import EMBEDDINGS, RECORDS, Shard
 from indexes.shard_settings import ShardSettings
+from indexes.watches import Watches
+from models.embedder import Embedder
 from models.errors import BadEvent
 from models.projection import PROJECTED, SAMPLE_MIN, Projection, fitted, is_wide
+from models.request import RequestLimits
+from models.rules import RuleBook
 from models.truth_messages import (
     MEAN,
     PROJECTION,
@@ -31,6 +39,7 @@ from models.truth_messages import (
     write_message,
 )
 from models.vectors import centre, pack_half, unit
+from models.watch import parse_watch
 from streams.catalog_mean import CatalogMean
 from tests.look_catalog import NOW_MS
 
@@ -276,6 +285,58 @@ def test_it_is_done_once(tmp_path: Path) -> None:
     shard = opened(tmp_path, fitted(wide(7, 400)))
     with pytest.raises(ValueError, match="not projected yet"):
         shard.use_projection(fitted(wide(8, 400)))
+
+
+def test_watched_lists_go_on_after_it(tmp_path: Path) -> None:
+    """What comes between the projection and the lists' next turn touches none; then all are asked in the new width."""
+    log = Log(2)
+    shard = opened(tmp_path, None)
+    log.go_on([shard], 80)
+    item_id = next(item_id for item_id in shard.item_ids if item_id and shard.look(shard.ordinal(item_id) or 0).images)
+    watches, rules = Watches(W + C), RuleBook()
+    watches.put(
+        parse_watch(item_id, b'{"maxRecommendations": 3}', RequestLimits(), "items"), {"event": "watch"}, NOW_MS
+    )
+
+    def ask(now_ms: int) -> bytes:
+        assert watches.due(now_ms, 9) == [item_id]
+        (asked,) = watches.ask([item_id], [shard], rules, now_ms, mean=None)
+        return asked.result.body
+
+    assert b'"hits":[{' in ask(NOW_MS)
+    changes = ItemChanges([shard])
+    shard.use_projection(fitted(wide(7, 400)))
+    log.go_on([shard], 5)
+    for truth, changed, _ in log.told[-10:]:
+        changes.note(0, truth, [changed])
+    watches.see(changes.take(), [shard], NOW_MS)
+    watches.touch_all({"event": "mean"}, NOW_MS)
+
+    assert b'"hits":[{' in ask(NOW_MS + 3_600_000)
+    log.go_on([shard], 5)
+    for truth, changed, _ in log.told[-10:]:
+        changes.note(0, truth, [changed])
+    watches.see(changes.take(), [shard], NOW_MS)
+    shard.close()
+
+
+def test_mobilenet_keeps_its_figures(shared_folder: Path) -> None:
+    """A network of 1,280 numbers, projected by its own catalog's pictures: within .01 where categories count."""
+    quality = definitions(shared_folder)
+    judged = load_split(shared_folder, Split("clothing", "test"), quality, [])
+    embedder = Embedder(shared_folder / "models" / "mobilenet_v2_1.0_224.onnx")
+    vectors = embedding(embedder)(judged.whole)
+    projection, mean = fitted(vectors), vectors.mean(axis=0)
+    senders = judged.senders
+    assert senders is not None
+
+    def figures(rows: Floats) -> dict[str, float]:
+        return figures_of(quality, rows @ rows.T, judged.categories, senders, {}, judged.picked)
+
+    wide_figures = figures(centre(vectors, mean))
+    projected = figures(centre(projection.of(vectors), projection.of(mean)))
+    for name in ("p10", "x_map10", "rprec"):
+        assert projected[name] > wide_figures[name] - 0.01, (name, projected[name], wide_figures[name])
 
 
 # Who fits it

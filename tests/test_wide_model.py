@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ async def test_the_same_projection_everywhere(installation: Installation) -> Non
             stop = min(start + 200, MANY)
             await shop.catalog({f"i{number}": record(pixels[number]) for number in range(start, stop)})
         for worker in (first, second):
-            await wait_until(lambda worker=worker: complete(worker, MANY, PROJECTED), 120, worker.tail)
+            await wait_until(partial(complete, worker, MANY, PROJECTED), 120, worker.tail)
         await wait_until(lambda: same_mean(first, second), 30, "one mean")
         expected = answers(first)
         assert answers(second) == expected
@@ -114,7 +115,7 @@ async def test_the_same_projection_everywhere(installation: Installation) -> Non
         restarted = await installation.worker(data="worker-0").ready()
         rebuilt = await installation.worker("--stage", "index", "--stage", "serve", data="new").ready()
         for worker in (restarted, rebuilt):
-            await wait_until(lambda worker=worker: complete(worker, MANY, PROJECTED), 60, worker.tail)
+            await wait_until(partial(complete, worker, MANY, PROJECTED), 60, worker.tail)
             assert answers(worker) == expected
         assert "not trusted" not in restarted.tail(200)
         kept = [message for message in await shop.read(topics.CATALOG_STATISTICS) if message.key == b"projection"]
