@@ -20,7 +20,7 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from streams.connection import Connection
-from streams.dead_letters import PREFIX, header
+from streams.dead_letters import CUT, PREFIX, header
 from streams.log_reader import partition_counts, partitions_of, read_to_end
 from streams.moments import moment
 from streams.outbox import Message, Outbox
@@ -51,6 +51,8 @@ class DeadLetter:
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
     """The event's own."""
+    cut: int | None
+    """Bytes that the event's value had, where it was too large to be kept whole."""
     retried: bool
 
     def as_json(self) -> dict[str, Any]:
@@ -65,6 +67,7 @@ class DeadLetter:
             "key": _text(self.key),
             "value": _text(self.value),
             "headers": {name: _text(value) for name, value in self.headers},
+            "cut": self.cut,
             "retried": self.retried,
         }
 
@@ -77,7 +80,7 @@ class Retry:
     overtaken: int = 0
     """Left out, because a later event of the same key has come since."""
     stranded: list[DeadLetter] = field(default_factory=list)
-    """Left out, because their origin is not a topic of events of this installation."""
+    """Left out: not kept whole, or their origin is not a topic of events of this installation."""
 
 
 async def newest_dead_letters(connection: Connection, settings: Settings, count: int) -> tuple[list[DeadLetter], int]:
@@ -131,7 +134,7 @@ def _put(
     outcome: Retry,
 ) -> None:
     origin = letter.origin
-    if origin is None or origin.topic not in counts:
+    if origin is None or origin.topic not in counts or letter.cut is not None:
         outcome.stranded.append(letter)
         return
     if letter.key is not None and later.get((origin, letter.key), -1) > (letter.origin_offset or 0):
@@ -198,6 +201,7 @@ def _dead_letter(message: Any, retried: Mapping[TopicPartition, int]) -> DeadLet
         at=message.timestamp if at is None else at,
         key=message.key,
         value=message.value,
+        cut=_number(header(message.headers, CUT)),
         headers=tuple(pair for pair in message.headers if not pair[0].startswith(PREFIX)),
         retried=message.offset < retried.get(place, 0),
     )
@@ -250,7 +254,8 @@ def show_retry(terminal: Terminal, outcome: Retry, as_json: bool) -> int:
             terminal.line(f"{outcome.overtaken:,} were left out: a later event of the same key has come since")
         for letter in outcome.stranded:
             topic = letter.origin.topic if letter.origin else "no topic"
-            terminal.note(
-                f"left out: dead letter {letter.offset} came from {topic}, which is no topic of our events", style="red"
-            )
+            why = f"came from {topic}, which is no topic of our events"
+            if letter.cut is not None:
+                why = f"is not whole: the event on {topic} had {letter.cut:,} bytes; write it again yourself"
+            terminal.note(f"left out: dead letter {letter.offset} {why}", style="red")
     return 1 if outcome.stranded else 0

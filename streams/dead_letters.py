@@ -2,6 +2,9 @@
 
 Headers of a dead letter, all text: `kindred_reason`, `kindred_stage`, `kindred_topic`, `kindred_partition`,
 `kindred_offset`, `kindred_at` (Unix ms of the event).  Key, value and the event's own headers are kept.
+
+An event that is too large for `dead-letters`, which may accept less than the topic it came on, is cut, or it would stop
+the worker for ever: then `kindred_cut` says how many bytes its value had.
 """
 
 from __future__ import annotations
@@ -12,10 +15,13 @@ from dataclasses import dataclass, field
 
 from models.errors import KindredError
 from streams.origin import Origin
-from streams.outbox import Message
+from streams.outbox import Headers, Message
 
 REASON_CHARACTERS_MAX = 4_000
 PREFIX = "kindred_"
+CUT = "kindred_cut"
+CUT_BYTES = 50_000
+"""What is kept of a value that is too large, and of a key or headers at most."""
 
 
 class TooManyDeadLetters(RuntimeError):
@@ -37,8 +43,18 @@ def dead_letter(origin: Origin, stage: str, error: BaseException) -> Message:
         ("kindred_at", str(origin.timestamp_ms)),
     ]
     kept = [(name, value or b"") for name, value in origin.headers if not name.startswith(PREFIX)]
-    headers = kept + [(name, text.encode("utf-8", "backslashreplace")) for name, text in own]
-    return Message(origin.key, origin.value, headers)
+    told = [(name, text.encode("utf-8", "backslashreplace")) for name, text in own]
+    return Message(origin.key, origin.value, kept + told, instead=_cut(origin, kept, told))
+
+
+def _cut(origin: Origin, kept: Headers, told: Headers) -> Message | None:
+    """The dead letter with as much as any topic accepts; None where that is all of it."""
+    key, value = origin.key or b"", origin.value or b""
+    headers_bytes = sum(len(name) + len(text) for name, text in kept)
+    if max(len(key), len(value), headers_bytes) <= CUT_BYTES:
+        return None
+    fitting = [*(kept if headers_bytes <= CUT_BYTES else ()), *told, (CUT, b"%d" % len(value))]
+    return Message(key[:CUT_BYTES] if origin.key else origin.key, value[:CUT_BYTES], fitting)
 
 
 @dataclass

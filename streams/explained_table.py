@@ -13,12 +13,17 @@ from streams.terminal import Terminal, brief
 WHAT_LENGTH_MAX = 60
 TITLE_LENGTH_MAX = 24
 HEADINGS = ("rank", "item", "title", "score", "rank score", "by", "what", "factor", "moved")
+"""On a pipe."""
+FOR_PEOPLE = ("rank", "item, and what moved it", "score", "rank score", "moved")
+"""Few enough for 80 characters: what moved a hit stands below it, in the column of its name."""
 
 
 def show_explained(terminal: Terminal, result: Mapping[str, Any]) -> None:
     """Under each hit a line for each step that moved it; then what was removed, and the pins without a place."""
     rows = [row for place, hit in enumerate(_objects(result.get("hits")), 1) for row in _hit_rows(terminal, place, hit)]
-    if rows:
+    if rows and terminal.for_people:
+        terminal.table(FOR_PEOPLE, rows, numbers=("rank", "score", "rank score"))
+    elif rows:
         terminal.table(HEADINGS, rows, numbers=("rank", "score", "rank score", "factor"))
     else:
         terminal.line("Nothing looks alike and passes the filters.", style="yellow")
@@ -34,7 +39,7 @@ def show_explained(terminal: Terminal, result: Mapping[str, Any]) -> None:
 
 
 def _hit_rows(terminal: Terminal, place: int, hit: Mapping[str, Any]) -> Iterable[Sequence[object]]:
-    """The hit and its look, then its steps; on a pipe each line names the item."""
+    """The hit and its look, then its steps; on a pipe each line names the item, for people the first alone."""
     explain = _object(hit.get("_explain"))
     title = brief(str(hit.get("title") or hit.get("name") or ""), TITLE_LENGTH_MAX)
     known = (place, hit.get("objectID"), title, _hundredths(hit.get("_score")), _hundredths(hit.get("_rankScore")))
@@ -43,14 +48,23 @@ def _hit_rows(terminal: Terminal, place: int, hit: Mapping[str, Any]) -> Iterabl
     if (parts := _object(explain.get("parts"))) and parts.get("colourWeight"):
         shown = (_hundredths(parts.get(name)) for name in ("look", "colour", "colourWeight"))
         look = "look {}, colour {}, which counts {}; ".format(*shown) + look
-    yield (*known, "look", brief(look, WHAT_LENGTH_MAX), "", "")
-    named = ("",) * len(known) if terminal.for_people else known
+    reasons = [("look", brief(look, WHAT_LENGTH_MAX), "", "", "")]
     if walk := _object(explain.get("walk")):
-        yield (*named, "walk", brief(f"from {walk.get('from')}", WHAT_LENGTH_MAX), "", "")
+        reasons.append(("walk", brief(f"from {walk.get('from')}", WHAT_LENGTH_MAX), "", "", ""))
     for step in _objects(explain.get("steps")):
-        factor = step.get("factor")
+        factor, score = step.get("factor"), step.get("score")
         what = brief(str(step.get("what") or ""), WHAT_LENGTH_MAX)
-        yield (*named, _by(step), what, f"x{factor:g}" if isinstance(factor, int | float) else "", _moved(step))
+        times = f"x{factor:g}" if isinstance(factor, int | float) else ""
+        after = _hundredths(score[1]) if isinstance(score, list) and len(score) == 2 else ""
+        reasons.append((_by(step), what, times, _moved(step), after))
+    if not terminal.for_people:
+        yield from [(*known, *reason[:4]) for reason in reasons]
+        return
+    rank, item_id, _, *scores = known
+    yield (rank, "  ".join(filter(None, (str(item_id or ""), title))), *scores, "")
+    for by, what, times, moved, after in reasons:
+        if told := " ".join(filter(None, (what, times))) or moved:
+            yield ("", f"  {told}" if by == "look" else f"  {by}: {told}", "", after, moved)
 
 
 def _removed_row(one: Mapping[str, Any]) -> Sequence[object]:

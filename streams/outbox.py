@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 import msgspec
-from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from streams.connection import ProducedBatch, Producer
 
@@ -35,6 +35,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
     headers: Headers = ()
     timestamp_ms: int | None = None
+    instead: Message | None = None
+    """What is written where the topic does not accept this one for its size."""
 
 
 class Outbox:
@@ -93,6 +95,12 @@ class Outbox:
             batch, count = await self._batch(messages, begin)
             try:
                 metadata = await (await self.producer.send_batch(batch, topic, partition=partition))
+            except MessageSizeTooLargeError:
+                smaller = messages[begin].instead
+                if count > 1 or smaller is None:
+                    raise
+                messages, begin = [smaller], 0
+                continue
             except KafkaError as error:
                 if not (error.retriable or isinstance(error, (KafkaTimeoutError, KafkaConnectionError))):
                     raise

@@ -95,10 +95,7 @@ def item(item_id: str, as_json: bool) -> int:
         terminal = Terminal()
         with terminal.progress("read", "messages", None) as advance:
             report = await read_item(connection, settings, item_id, int(time.time() * 1000), advance)
-        if as_json:
-            terminal.json(report.as_json())
-        else:
-            show_item(terminal, report)
+        terminal.report(report, show_item, as_json)
         return 0 if report.known else 1
 
     return with_broker(settings, work)
@@ -119,11 +116,7 @@ def status(as_json: bool) -> int:
 
     async def work(connection: Connection) -> None:
         report = await read_status(connection, settings)
-        terminal = Terminal()
-        if as_json:
-            terminal.json(report.as_json())
-        else:
-            show_status(terminal, report)
+        Terminal().report(report, show_status, as_json)
 
     return with_broker(settings, work)
 

@@ -117,10 +117,7 @@ def list_rules(window_ms: int, limit: int, web: str | None, as_json: bool) -> in
             stored = await client.stored_rules()
             outcome = await _replayed(client, TrialCall(), recorded, terminal)
         listed = ListedRules(stored, outcome, recorded.taken, window_ms)
-        if as_json:
-            terminal.json(listed.as_json())
-        else:
-            show_rules(terminal, listed)
+        terminal.report(listed, show_rules, as_json)
 
     return with_broker(settings, work)
 
@@ -193,10 +190,7 @@ def try_rules(
         report = TrialReport(
             str(name), changed, deleted, [*refused, *from_worker], recorded, told_source, outcome, only
         )
-        if as_json:
-            terminal.json(report.as_json())
-        else:
-            show_trial(terminal, report)
+        terminal.report(report, show_trial, as_json)
         return 1 if report.refused else 0
 
     if requests is not None:

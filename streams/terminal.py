@@ -10,8 +10,8 @@ import contextlib
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any, Protocol, TypeVar
 
 import orjson
 from rich.box import SIMPLE_HEAD
@@ -21,6 +21,16 @@ from rich.table import Table
 from rich.text import Text
 
 PROGRESS_LINE_EVERY_S = 5.0
+
+
+class Report(Protocol):
+    """What a command found out."""
+
+    def as_json(self) -> Any:
+        """All of it for scripts."""
+
+
+Found = TypeVar("Found", bound=Report)
 
 
 def printable(text: str) -> str:
@@ -89,6 +99,13 @@ class Terminal:
         """A value as JSON, indented unless it is one of many lines."""
         text = orjson.dumps(value, option=0 if one_line else orjson.OPT_INDENT_2).decode()
         self._write(self._console, text, None, escape=False)
+
+    def report(self, report: Found, show: Callable[[Terminal, Found], None], as_json: bool) -> None:
+        """What a command found out: as JSON for scripts, or as `show` has it for people."""
+        if as_json:
+            self.json(report.as_json())
+        else:
+            show(self, report)
 
     @contextlib.contextmanager
     def progress(self, verb: str, unit: str, total: int | None) -> Iterator[Advance]:

@@ -431,12 +431,17 @@ def test_explained_answer_tells_of_colour_where_it_counts():
 
 
 def test_explained_answer_on_a_terminal():
-    """Each hit is named once, its steps are below it."""
+    """Each hit is named once, its steps are below it, and all of it fits into 80 columns."""
     terminal, shown = people()
+    terminal._console._width = 80
     show_answer(terminal, explained_result(), 0)
 
+    lines = shown.getvalue().splitlines()
     assert 1 == shown.getvalue().count("Lamp")
-    assert "x1.15" in shown.getvalue()
+    assert max(map(len, lines)) <= 80
+    boosted = next(line for line in lines if "rule default: on_sale:true x1.15" in line)
+    assert ["103.50", "3", "→", "1"] == boosted.split()[-4:]
+    assert any(line.strip().startswith("a.jpg like s.jpg") for line in lines)
 
 
 @pytest.mark.parametrize(
