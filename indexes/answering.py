@@ -79,16 +79,9 @@ class Answering:
         seen: Callable[[Question, Outcome], None] | None,
     ) -> list[Result]:
         results: list[Result | None] = [None] * len(entries)
-        asked: list[Question] = []
-        requests = {number: entry for number, entry in enumerate(entries) if isinstance(entry, Request)}
-        known: dict[int, Seeds | None] = {}
-        if len(requests) >= PLAIN_MIN:
-            known = dict(zip(requests, seeds_of_items(list(requests.values()), self.shards), strict=True))
-        for number, entry in enumerate(entries):
-            try:
-                asked.append(self.question(number, entry, images, known.get(number)))
-            except BadRequest as error:
-                results[number] = self.writer.failed(str(error), error.status)
+        asked, failed = self.understood(entries, images)
+        for number, error in failed.items():
+            results[number] = self.writer.failed(str(error), error.status)
         plain = [one for one in asked if self.plain.asks(one)] if seen is None and len(asked) >= PLAIN_MIN else []
         if len(plain) >= PLAIN_MIN:
             for question, result in self.plain.results(plain):
@@ -101,7 +94,24 @@ class Answering:
                 seen(question, outcome)
         return [result for result in results if result is not None]
 
-    def question(
+    def understood(
+        self, entries: Sequence[Request | BadRequest], images: Mapping[ImageKey, Vectors | KindredError]
+    ) -> tuple[list[Question], dict[int, BadRequest]]:
+        """The questions of all entries that can be answered, and by number why the others cannot."""
+        asked: list[Question] = []
+        failed: dict[int, BadRequest] = {}
+        requests = {number: entry for number, entry in enumerate(entries) if isinstance(entry, Request)}
+        known: dict[int, Seeds | None] = {}
+        if len(requests) >= PLAIN_MIN:
+            known = dict(zip(requests, seeds_of_items(list(requests.values()), self.shards), strict=True))
+        for number, entry in enumerate(entries):
+            try:
+                asked.append(self._question(number, entry, images, known.get(number)))
+            except BadRequest as error:
+                failed[number] = error
+        return asked, failed
+
+    def _question(
         self,
         number: int,
         entry: Request | BadRequest,

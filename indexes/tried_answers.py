@@ -15,7 +15,6 @@ from typing import NamedTuple
 from indexes.answering import Answering, Vectors
 from indexes.outcome import Outcome
 from indexes.pins import Fate
-from indexes.question import Question
 from indexes.results import AnswerSettings
 from indexes.shard import Shard
 from models.errors import BadRequest, KindredError
@@ -53,21 +52,11 @@ def try_rules(
     """
     first = Answering(shards, before, now_ms, mean, AnswerSettings())
     second = Answering(shards, after, now_ms, mean, AnswerSettings())
-    failed: dict[int, BadRequest] = {}
-    asked: list[Question] = []
-    others: dict[int, Question] = {}
-    for number, entry in enumerate(entries):
-        try:
-            question = first.question(number, entry, images)
-        except BadRequest as error:
-            failed[number] = error
-            continue
-        asked.append(question)
-        other = second.questions.of(number, question.request, question.seeds)
-        if other.rules != question.rules:
-            others[number] = other
+    asked, failed = first.understood(entries, images)
+    others = [second.questions.of(one.number, one.request, one.seeds) for one in asked]
+    others = [other for one, other in zip(asked, others, strict=True) if other.rules != one.rules]
     outcomes = {question.number: (question, outcome) for question, outcome in first.outcomes(asked)}
-    changed = {question.number: (question, outcome) for question, outcome in second.outcomes(list(others.values()))}
+    changed = {question.number: (question, outcome) for question, outcome in second.outcomes(others)}
     tried: list[Tried | BadRequest] = []
     for number in range(len(entries)):
         if number in failed:
