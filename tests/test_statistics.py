@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexes.statistics import MeanFit
+from indexes.statistics import DRIFT_MAX, GROWN, MeanFit
 
 D = 4
 
@@ -87,7 +87,66 @@ def test_it_is_due_when_the_catalog_drifts() -> None:
         fit.add(f"i{changed}", vectors(rng, 1, lean=-0.5))
         changed += 1
 
-    assert 30 < changed < 600
+    assert 100 < changed < 1_000
+
+
+def test_a_catalog_that_only_grows_is_fitted_a_few_times() -> None:
+    """By doubling up to a thousand, and never again: each fit turns all rows and asks all watched lists anew."""
+    rng = np.random.default_rng(1)
+    fit = MeanFit(D)
+    counts, rows = [], vectors(rng, 12_000, lean=0.4)
+    for number, row in enumerate(rows):
+        fit.add(f"i{number}", row[None])
+        if fit.due():
+            counts.append(fit.fit()[1])
+
+    assert counts == [16 * 2**step for step in range(7)]
+    assert counts[-1] == GROWN
+    fitted_mean = rows[:GROWN].mean(axis=0)
+    assert np.linalg.norm(fitted_mean - rows.mean(axis=0)) < 2 / np.sqrt(GROWN)
+
+
+def test_small_steps_of_drift_add_up() -> None:
+    """It is judged by the mean in force, not by the last look: a catalog that turns slowly into another is followed."""
+    rng = np.random.default_rng(2)
+    fit = MeanFit(D)
+    for number in range(400):
+        fit.add(f"i{number}", vectors(rng, 1, lean=0.6))
+    in_force, _ = fit.fit()
+    fits = 0
+    for number in range(400):
+        fit.add(f"i{number}", vectors(rng, 1, lean=-0.6))
+        if fit.due():
+            in_force, _ = fit.fit()
+            fits += 1
+    mean, _ = fit.fit()
+
+    assert 4 < fits < 20
+    assert np.linalg.norm(mean - in_force) <= max(DRIFT_MAX, 2 / np.sqrt(400))
+
+
+def test_a_handful_of_items_has_no_mean() -> None:
+    """Ten items, of one kind or of many, changed again and again: nothing is fitted, scores stay plain cosines."""
+    rng = np.random.default_rng(3)
+    for lean in (0.0, 3.0):
+        fit = MeanFit(D)
+        for number in range(200):
+            fit.add(f"i{number % 10}", vectors(rng, 1, lean=lean))
+            assert not fit.due()
+
+
+@pytest.mark.parametrize(("turn", "due"), [(0.15, False), (0.25, True)])
+def test_colours_drift_counts_as_they_do_in_rows(turn: float, due: bool) -> None:
+    """Half as much as that of looks: the mean of all rows moves by the turn, in its colour alone."""
+    fit = MeanFit(4, colour=2)
+    for number in range(1_000):
+        fit.add(f"i{number}", np.array([[1, 0, 1, 0]], np.float32))
+    fit.fit()
+    for number in range(1_000):
+        fit.add(f"i{number}", np.array([[1, 0, np.cos(turn), np.sin(turn)]], np.float32))
+
+    assert fit.due() is due
+    assert fit.looks().tolist() == [[1, 0]] * 1_000
 
 
 def test_an_adopted_mean_is_not_fitted_again() -> None:
