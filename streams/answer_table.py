@@ -84,8 +84,9 @@ def show_answer(terminal: Terminal, result: Mapping[str, Any], now_ms: int) -> N
     if "explain" in result:
         show_explained(terminal, result)
     elif rows:
-        headings = ("rank", "item", "title", "score", "rank score", "price", "stock", "flags")
-        terminal.table(headings, rows, numbers=("rank", "score", "rank score", "price", "stock"))
+        first, ranked = ("#", "ranks") if terminal.for_people else ("rank", "rank score")
+        headings = (first, "item", "title", "score", ranked, "price", "stock", "flags")
+        terminal.table(headings, rows, numbers=(first, "score", ranked, "price", "stock"), cut="title")
     else:
         terminal.line("Nothing looks alike and passes the filters.", style="yellow")
     told = terminal.line if terminal.for_people else terminal.note

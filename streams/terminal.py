@@ -15,12 +15,16 @@ from typing import IO, Any, Protocol, TypeVar
 
 import orjson
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 PROGRESS_LINE_EVERY_S = 5.0
+GAP = 3
+"""Characters between two columns."""
+CUT_WIDTH_MIN = 8
 
 
 class Report(Protocol):
@@ -76,10 +80,17 @@ class Terminal:
         """One line on standard error: a hint, a warning, an account of progress."""
         self._write(self._error_console, text, style)
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[str] = ()) -> None:
+    def table(
+        self,
+        headings: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        numbers: Sequence[str] = (),
+        cut: str | None = None,
+    ) -> None:
         """Rows under headings; the columns named in `numbers` are aligned to the right.  None is shown as nothing.
 
-        On a terminal columns with nothing in them are left out; on a pipe a column keeps its place.
+        On a terminal columns with nothing in them are left out, and the column `cut` is cut to the width that the
+        others leave; on a pipe a column keeps its place, and all of it.
         """
         cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
         if not self.for_people:
@@ -88,9 +99,17 @@ class Terminal:
             return
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         kept = [number for number in range(len(headings)) if not cells or any(row[number] for row in cells)]
+        if cut is not None and (at := headings.index(cut)) in kept:
+            widths = [
+                max(cell_len(text) for text in (headings[n], *(row[n] for row in cells))) for n in kept if n != at
+            ]
+            left = max(CUT_WIDTH_MIN, self._console.width - sum(widths) - GAP * len(kept) + 1)
+            cells = [[brief(text, left) if n == at else text for n, text in enumerate(row)] for row in cells]
         for heading in (headings[number] for number in kept):
             right = heading in numbers
-            table.add_column(Text(heading), justify="right" if right else "left", no_wrap=right, overflow="fold")
+            table.add_column(
+                Text(heading), justify="right" if right else "left", no_wrap=right or heading == cut, overflow="fold"
+            )
         for row in cells:
             table.add_row(*(Text(row[number]) for number in kept))
         self._console.print(table, soft_wrap=False)

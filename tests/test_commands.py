@@ -398,6 +398,20 @@ def explained_result():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_answer_on_a_terminal_has_a_line_a_hit(width: int):
+    """The title is cut to what the others leave, so that each hit is one line, as wide as the terminal at most."""
+    terminal, shown = people()
+    terminal._console._width = width
+    hit = {"objectID": "picture-005", "title": "word " * 30, "_score": 87.654, "_rankScore": 100, "price": 109.95,
+           "stock": 123, "on_sale": True}  # fmt: skip
+    show_answer(terminal, {"hits": [hit, hit]}, 0)
+
+    lines = [line for line in shown.getvalue().splitlines() if "picture-005" in line]
+    assert 2 == len(lines)
+    assert all("…" in line and "on_sale" in line and len(line) <= width for line in lines)
+
+
 def test_explained_answer_on_a_pipe():
     """A line for each hit and each step, the item on every one; then what was removed, and pins without a place."""
     out = io.StringIO()
