@@ -8,17 +8,18 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-import pytest_asyncio
+from aiokafka import TopicPartition
 
 from streams import topics
+from streams.status_report import read_status
 from tests.brokers import TestBroker
-from tests.installation import ROOT, Installation, Shop, WorkerProcess
+from tests.installation import ROOT, Installation, Shop, WorkerProcess, installed
 from tests.pictures import write_pictures
 from tests.waiting import wait_until
 
@@ -26,13 +27,10 @@ ITEMS = 24
 VOLATILE = ("watermark", "processingTimeMS", "objectID", "at", "reasons", "coverage")
 
 
-def installed(broker: TestBroker, prefix: str, folder: Path, **settings: str) -> tuple[Installation, dict[str, Any]]:
-    """An installation without workers, its topics made, and the records of its catalog."""
+def pictured(folder: Path) -> dict[str, Any]:
+    """The records of a small catalog of drawn pictures, which lie in the folder."""
     links = write_pictures(folder, None, ITEMS)
-    made = Installation(broker.bootstrap, prefix, folder, image_root=str(folder), **settings)
-    asyncio.run(broker.create_topics({each.name: each.partitions for each in topics.topic_table(made.settings())}))
-    records = {f"item-{n}": {"image": link, "kind": kind, "price": n} for n, (link, kind) in enumerate(links.items())}
-    return made, records
+    return {f"item-{n}": {"image": link, "kind": kind, "price": n} for n, (link, kind) in enumerate(links.items())}
 
 
 async def filled(installation: Installation, records: dict[str, Any]) -> None:
@@ -52,17 +50,10 @@ async def filled(installation: Installation, records: dict[str, Any]) -> None:
 def installation(broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One worker with a small catalog of drawn pictures."""
     folder = tmp_path_factory.mktemp("watch")
-    made, records = installed(broker, f"watch-{folder.stat().st_ino}-", folder, watches_max="20", watch_hits_max="30")
-    made.worker()
-    asyncio.run(filled(made, records))
-    yield made
-    made.close()
-
-
-@pytest_asyncio.fixture
-async def shop(installation: Installation) -> AsyncIterator[Shop]:
-    async with installation.shop() as shop:
-        yield shop
+    records = pictured(folder)
+    with installed(broker, folder, image_root=str(folder), watches_max="20", watch_hits_max="30") as made:
+        asyncio.run(filled(made, records))
+        yield made
 
 
 async def lists(shop: Shop) -> dict[str, dict[str, Any]]:
@@ -99,8 +90,28 @@ def stable(result: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in result.items() if name not in VOLATILE}
 
 
-async def agreed(shop: Shop, item_ids: Sequence[str], deadline_s: float = 40, **fields: Any) -> None:
-    """Wait until every list is what a request answers."""
+async def handled(installation: Installation, shop: Shop) -> None:
+    """Wait until all events that were written are in the answers of all workers that run."""
+    workers = [worker for worker in installation.workers if worker.process.poll() is None]
+    (rules,) = (await shop.ends([TopicPartition(shop.topic(topics.RULE_CHANGES), 0)])).values()
+    task = f"/1/indexes/items/looking-similar/task/{rules + 1}"
+
+    def in_answers() -> bool:
+        indexes = [worker.status().get("stages", {}).get("index", {"lag": {"index": 1}}) for worker in workers]
+        read = all("notPublished" not in worker.page(task)[1] for worker in workers)
+        return read and not any(lag for index in indexes for lag in index["lag"].values())
+
+    async def done() -> bool:
+        progress = (await read_status(shop.connection, shop.settings)).progress
+        waiting = [each for each in progress if each.lag and each.stage != "serve"]
+        return not waiting and await asyncio.to_thread(in_answers)
+
+    await wait_until(done, 60, "all events to be handled")
+
+
+async def agreed(installation: Installation, shop: Shop, item_ids: Sequence[str], **fields: Any) -> None:
+    """Wait until all events are handled, and every list is what a request answers."""
+    await handled(installation, shop)
     differ: list[str] = []
 
     async def agree() -> bool:
@@ -109,7 +120,7 @@ async def agreed(shop: Shop, item_ids: Sequence[str], deadline_s: float = 40, **
         differ = [one for one in item_ids if stable(found.get(one, {"hits": [], "status": 0})) != expected[one]]
         return not differ
 
-    await wait_until(agree, deadline_s, lambda: f"lists to agree, but {differ} differ")
+    await wait_until(agree, 40, lambda: f"lists to agree, but {differ} differ")
 
 
 async def test_a_stock_event_becomes_a_new_list(shop: Shop) -> None:
@@ -129,7 +140,7 @@ async def test_a_stock_event_becomes_a_new_list(shop: Shop) -> None:
     assert [hit["objectID"] for hit in message["hits"]] == await shop.ids("item-0", maxRecommendations=5)
 
 
-async def test_every_kind_of_event(shop: Shop) -> None:
+async def test_every_kind_of_event(installation: Installation, shop: Shop) -> None:
     """A record, a rule and its end, a tombstone of an item in the list: the list follows each, and says why."""
     await shop.send(topics.WATCH, "item-2", {"maxRecommendations": 4})
     hits = await wait_until(lambda: listed(shop, "item-2"), 30, "the first list")
@@ -151,7 +162,7 @@ async def test_every_kind_of_event(shop: Shop) -> None:
 
     await wait_until(noted, 30, "the new record in the list")
     assert (await lists(shop))["item-2"]["reasons"] == [{"event": "catalog", "objectID": hits[1]}]
-    await agreed(shop, ["item-2"], maxRecommendations=4)
+    await agreed(installation, shop, ["item-2"], maxRecommendations=4)
 
 
 async def _without(shop: Shop, item_id: str, hidden: str) -> list[str]:
@@ -304,8 +315,8 @@ async def test_commands(installation: Installation, shop: Shop) -> None:
 @pytest.fixture
 def crowd(broker: TestBroker, topic_prefix: str, tmp_path: Path) -> Iterator[tuple[Installation, dict[str, Any]]]:
     """An installation whose workers a test starts and kills."""
-    made, records = installed(broker, topic_prefix, tmp_path)
-    yield made, records
+    made = Installation(broker.bootstrap, topic_prefix, tmp_path, image_root=str(tmp_path))
+    yield made, pictured(tmp_path)
     made.close()
 
 
@@ -369,14 +380,14 @@ async def test_lists_are_right_whoever_makes_them(crowd: tuple[Installation, dic
         second = await installation.worker(data="b").ready()
         await write(shop, happenings(numbers, records, 60))
         await watching(installation.workers, len(ids))
-        await agreed(shop, ids, maxRecommendations=6)
+        await agreed(installation, shop, ids, maxRecommendations=6)
         await wait_until(lambda: asyncio.to_thread(both, installation.workers), 60, "lists with both workers")
 
         await write(shop, happenings(numbers, records, 20))
         installation.workers[0].kill()
         await write(shop, happenings(numbers, records, 40))
         await watching([second], len(ids))
-        await agreed(shop, ids, maxRecommendations=6)
+        await agreed(installation, shop, ids, maxRecommendations=6)
 
 
 @pytest.mark.needs_kafka
@@ -391,14 +402,14 @@ async def test_lists_are_right_after_nobody_was_there(crowd: tuple[Installation,
         for item_id in ids:
             await shop.send(topics.WATCH, item_id, {"maxRecommendations": 6})
         await write(shop, happenings(numbers, records, 60))
-        await agreed(shop, ids, maxRecommendations=6)
+        await agreed(installation, shop, ids, maxRecommendations=6)
 
         first.stop()
         await write(shop, happenings(numbers, records, 40))
         await shop.send(topics.WATCH, ids[0], None)
         again = await installation.worker(data="a").ready()
         await watching([again], len(ids) - 1)
-        await agreed(shop, ids[1:], maxRecommendations=6)
+        await agreed(installation, shop, ids[1:], maxRecommendations=6)
         assert ids[0] not in await lists(shop)
 
 
@@ -412,7 +423,7 @@ async def test_a_restart_pushes_nothing_that_has_not_changed(crowd: tuple[Instal
     async with installation.shop() as shop:
         for item_id in ids:
             await shop.send(topics.WATCH, item_id, {"maxRecommendations": 4})
-        await agreed(shop, ids, maxRecommendations=4)
+        await agreed(installation, shop, ids, maxRecommendations=4)
         await watching([first], len(ids))
         before = await pushes(shop)
 
@@ -433,7 +444,7 @@ async def test_a_restart_pushes_nothing_that_has_not_changed(crowd: tuple[Instal
             return hit not in (await listed(shop, ids[0]) or [hit])
 
         await wait_until(without, 30, "the list without what has sold out")
-        await agreed(shop, ids, maxRecommendations=4)
+        await agreed(installation, shop, ids, maxRecommendations=4)
         assert (await pushes(shop))[ids[0]] == before[ids[0]] + 1
 
 
@@ -469,4 +480,4 @@ async def test_a_worker_that_wakes_up_late(crowd: tuple[Installation, dict[str, 
         await wait_until(without, 60, "the list of the second worker")
         first.signal(signal.SIGCONT)
         await watching([first, second], 1)
-        await agreed(shop, ["item-1"], maxRecommendations=4)
+        await agreed(installation, shop, ["item-1"], maxRecommendations=4)
