@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from indexes.manifest import read_manifest
 from indexes.shard import Shard
 from indexes.shard_settings import ShardSettings
+from models.colour import NUMBERS
 from models.embedder import SHIPPED, Embedder
 from streams import topics
 from streams.client import RequestFailed
@@ -230,7 +231,7 @@ async def trusting(shop: Shop, folder: Path, copy: Path) -> Shard:
     shard = Shard.open(
         copy / "shard-0",
         0,
-        ShardSettings(dimension=embedder.dimension, model=embedder.model),
+        ShardSettings(dimension=embedder.dimension + NUMBERS, colour=NUMBERS, model=embedder.model),
         cluster_id=manifest.cluster_id,
         now_ms=manifest.caught_up_ms,
         retention_ms=10**12,
