@@ -88,6 +88,7 @@ class RuleReader(mode.Service):
         await self.reader.connect()
         self.async_exit_stack.push_async_callback(self.reader.stop)
         self.reader.start()
+        self.metrics.rules.set(len(self.book.in_force()))
 
     def lag(self) -> int:
         """Rule changes that are not in force yet."""

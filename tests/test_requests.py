@@ -182,8 +182,9 @@ async def test_requests_by_image(shop: Shop, installation: Installation) -> None
     assert [result["status"] for result in answer["results"]] == [422, 422]
 
 
-async def test_rules_take_effect_on_the_next_request(shop: Shop) -> None:
+async def test_rules_take_effect_on_the_next_request(shop: Shop, installation: Installation) -> None:
     """A rule that hides and boosts is in force within a second of its event, and gone again with it."""
+    assert installation.workers[0].metric("kindred_rules") == 1, "the built-in one"
     ask: dict[str, Any] = {"maxRecommendations": ITEMS}
     before = await shop.ids("item-2", **ask)
     kind = (await shop.similar("item-2", **ask))[-1]["category"]
