@@ -152,8 +152,8 @@ def _rules(ground: Ground, shop: FilledShards) -> Table:
         f"{FEW} rules of NOT alone, asked each time": asked_each_time(FEW),
     }
     answerers = {what: _answerer(shop, rules) for what, rules in books.items()}
-    for how, together, count in (("alone", 1, ground.pick(128, 512)), ("together", TOGETHER, ground.pick(512, 2_048))):
-        bodies, rounds = _bodies(shop, count), ground.pick(5, 9)
+    for how, together, count in (("alone", 1, ground.pick(96, 192)), ("together", TOGETHER, ground.pick(512, 1_024))):
+        bodies, rounds = _bodies(shop, count), ground.pick(5, 7)
         found = _rounds({what: _sort(one, bodies, together) for what, one in answerers.items()}, rounds)
         baseline = [asked.cpu_us for asked in found["no rules"]]
         for what, every in found.items():
@@ -177,7 +177,7 @@ def _explain(ground: Ground, shop: FilledShards) -> Table:
     title = f"requests for {HITS} of {ITEMS:,} items, a filter, {FEW} rules, in process"
     table = Table("explain", title, EXPLAIN_COLUMNS)
     answerer = _answerer(shop, [*touching(), *elsewhere(FEW - 4)])
-    count, rounds = ground.pick(64, 256), ground.pick(5, 9)
+    count, rounds = ground.pick(48, 96), ground.pick(5, 7)
     asked: dict[str, dict[str, Any]] = {"not asked for": {}, "explain: false": {"explain": False}}
     asked["explain: true"] = {"explain": True}
     some = {"queryParameters": {"filters": "price < 60"}}
