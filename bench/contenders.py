@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from bench.ground import LOADED_AT_MS
 from indexes.shard import EMBEDDINGS, RECORDS, STOCKS, TRUTHS, Shard
 from indexes.shard_settings import ShardSettings
+from models.colour import NUMBERS
 from models.filters import parse_filter
 from models.truth_messages import Facts, ImageEmbedding, ItemEmbedding, ItemRecord, Written, write_message
-from models.vectors import centre, pack_half
+from models.vectors import centre, pack_half, unit
 
 Vectors = NDArray[np.float32]
 Ids = list[list[int]]
@@ -30,6 +31,7 @@ THREADS = 2
 """Of a build, where the library can use them."""
 MODEL = "bench@000000000000"
 BATCH = 500
+COLOURS = [pack_half(colour) for colour in unit(np.random.default_rng(0).standard_normal((1_000, NUMBERS)))]
 
 
 class Contender(Protocol):
@@ -167,12 +169,19 @@ class Hnsw:
 
 
 class KindredShard:
-    """One shard with a worker's settings, fed with the messages of the truths as the index stage feeds it."""
+    """One shard with a worker's settings, fed with the messages of the truths as the index stage feeds it.
+
+    Its rows have colours, too, as a worker's have; no query asks for them.
+    """
 
     def build(self, raw: Vectors, mean: Vectors, lots: NDArray[np.intp], folder: Path) -> dict[str, float]:
-        self.folder, self.mean, self.next, self._began = folder, mean, 0, 0.0
+        self.folder, self.mean, self.next, self._began = folder, _with_colour(mean[None])[0], 0, 0.0
         self.settings = ShardSettings(
-            dimension=raw.shape[1], model=MODEL, delta_rows_max=30_000, segment_rows_min=30_000
+            dimension=raw.shape[1] + NUMBERS,
+            colour=NUMBERS,
+            model=MODEL,
+            delta_rows_max=30_000,
+            segment_rows_min=30_000,
         )
         self.shard = self._opened()
         self.took = {"insert": 0.0, "seal": 0.0, "merge": 0.0, "seals": 0.0, "merges": 0.0}
@@ -205,7 +214,8 @@ class KindredShard:
             body = msgspec.Raw(b'{"objectID":"%d","title":"Item %d","price":%d,"lot":%d}' % (number, number, 5, lot))
             version = LOADED_AT_MS
             record = ItemRecord(body, Facts(), ("picture",), version, version, Written(0, number))
-            embedding = ItemEmbedding(version, MODEL, (ImageEmbedding("picture", "0", pack_half(vector)),))
+            image = ImageEmbedding("picture", "0", pack_half(vector), COLOURS[number % len(COLOURS)])
+            embedding = ItemEmbedding(version, MODEL, (image,))
             records.append((item_id, write_message(record)))
             embeddings.append((item_id, write_message(embedding)))
         self.next += len(raw)
@@ -237,8 +247,9 @@ class KindredShard:
                 self.masks[share] = self.shard.columns.mask(parse_filter(f"lot < {share}"))
             allowed = self.masks[share]
         item_ids, found = self.shard.item_ids, []
+        asking = _with_colour(queries)
         for start in range(0, len(queries), together):
-            asked = queries[start : start + together]
+            asked = asking[start : start + together]
             for best in self.shard.search(asked, count, [allowed] * len(asked), [None] * len(asked)):
                 found.append([int(item_ids[ordinal]) for ordinal in best.ordinals.tolist()])
         return found
@@ -262,6 +273,11 @@ class KindredShard:
         assert self.shard.next_offsets == dict.fromkeys(TRUTHS, self.next), "the checkpoint was not trusted"
         self.masks = {}
         return took
+
+
+def _with_colour(vectors: Vectors) -> Vectors:
+    """float32[N, D] with zeros for colours."""
+    return np.hstack((vectors, np.zeros((len(vectors), NUMBERS), np.float32)))
 
 
 CONTENDERS: dict[str, type[Contender]] = {

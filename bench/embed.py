@@ -86,8 +86,7 @@ async def _kindred(embedder: Embedder, folder: Path, count: int) -> tuple[Spent,
 
     async def one(number: int) -> str:
         async with slots:
-            vector = (await vectors.of_link(f"{number}.jpg")).packed.vector
-            return vector
+            return (await vectors.of_link(f"{number}.jpg")).packed.vector
 
     meter = Meter()
     packed = await asyncio.gather(*map(one, range(count)))

@@ -82,7 +82,7 @@ async def serve(items: int, hits: int, port: int) -> None:
     contender = KindredShard()
     contender.build(vectors, vectors.mean(axis=0), np.zeros(items, np.intp), Path(tempfile.mkdtemp()))
     index = OneShard(contender.shard)
-    index.mean = contender.mean  # type: ignore[assignment]
+    index.mean = contender.mean
     rules: Any = SimpleNamespace(book=RuleBook(), loaded=True)
     settings = Settings(web=f"127.0.0.1:{port}", shards=1, http_share=0.95, http_waiting_max=1_000)
     answerer = Answerer(settings, lambda: int(time.time() * 1000), index, SimpleNamespace(), rules.book)  # type: ignore

@@ -53,6 +53,8 @@ class CatalogMean:
         """Messages of `catalog-statistics`: what is in force."""
         for message in messages:
             if message.value is None:
+                if message.key == PROJECTION:  # somebody wants another one
+                    self._projected.clear()
                 continue
             try:
                 if message.key == PROJECTION:

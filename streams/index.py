@@ -110,11 +110,12 @@ class Index(mode.Service):
         await self.reader.connect()
         self._connected = True
         self.async_exit_stack.push_async_callback(self.reader.stop)
-        if is_wide(self.width):
-            await self._read_statistics()
         offsets: dict[TopicPartition, int] = {}
+        if is_wide(self.width):
+            offsets[self._statistics] = await self._read_statistics()
         self.shards = {number: await asyncio.to_thread(self._open, number) for number in self.numbers}
         for number, shard in self.shards.items():
+            shard.use_mean(self.mean)
             offsets |= {self._place(name, number): offset for name, offset in shard.next_offsets.items()}
         self.reader.start(offsets)
 
@@ -146,8 +147,11 @@ class Index(mode.Service):
             offsets={name: (self.reader.beginnings[tp], self.reader.ends[tp]) for name, tp in places.items()},
         )
 
-    async def _read_statistics(self) -> None:
-        """What is in force now: a projection says what shards are to be opened of."""
+    async def _read_statistics(self) -> int:
+        """What is in force now, because a projection says what shards are to be opened of; the offset to read on from.
+
+        It may be the last of several: from then on another one would be of rows that went through this one.
+        """
         reader = TruthReader(self.connection, "index statistics", [self._statistics])
         await reader.connect()
         try:
@@ -155,6 +159,7 @@ class Index(mode.Service):
             while not reader.caught_up:
                 for messages in (await reader.poll()).values():
                     self._use_statistics(messages)
+            return reader.position(self._statistics) or 0
         finally:
             await reader.stop()
 
@@ -226,6 +231,8 @@ class Index(mode.Service):
         """Project and centre by the newest projection and mean of our model."""
         for message in messages:
             if message.value is None:
+                if message.key == PROJECTION and not self.shards:  # later there are rows, and they stay projected
+                    self.projection, self.dimension = None, self.width + NUMBERS
                 continue
             try:
                 if message.key == PROJECTION:
@@ -247,7 +254,7 @@ class Index(mode.Service):
         if message.model != self.model or message.width != self.width or not is_wide(self.width):
             return
         projection = Projection.unpack(message.basis, self.width)
-        if self.projection is not None:
+        if self.projection is not None and self.shards:
             if self.projection != projection:
                 raise OtherProjection(
                     f"{self._statistics.topic} has another projection of {self.model} now than the one that this "

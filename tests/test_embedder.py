@@ -123,6 +123,15 @@ def test_a_model_whose_json_says_something_else_is_another(tmp_path: Path, chang
     assert not np.array_equal(vectors, changed.embed(pictures(4, 2)))
 
 
+def test_other_colours_are_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colours stand beside vectors: made by another recipe, the two must not be compared either."""
+    path = model(tmp_path, graph("GlobalAveragePool"))
+    before = Embedder(path).model
+    monkeypatch.setattr("models.embedder.RECIPE", "colour 2")
+
+    assert Embedder(path).model != before
+
+
 def test_how_a_json_is_written_is_no_other_model(tmp_path: Path) -> None:
     """Neither its layout, nor its order, nor what it says in addition to the graph is part of a model's id."""
     path = model(tmp_path, graph("GlobalAveragePool"))

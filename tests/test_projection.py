@@ -345,7 +345,7 @@ def test_mobilenet_keeps_its_figures(shared_folder: Path) -> None:
 class Said:
     """A message of `catalog-statistics`."""
 
-    def __init__(self, key: bytes, value: bytes) -> None:
+    def __init__(self, key: bytes, value: bytes | None) -> None:
         self.key, self.value, self.offset = key, value, 0
 
 
@@ -381,6 +381,23 @@ async def test_it_is_fitted_once_there_are_enough_vectors() -> None:
     successor.read([Said(PROJECTION, write_message(said)), Said(b"future", b"{}"), Said(MEAN, b"?")])
     observed(successor, rows, list(range(SAMPLE_MIN + 50)))
     assert await projection_of(successor) is None
+
+
+async def test_it_is_fitted_anew_when_its_message_is_deleted() -> None:
+    """By null, as compaction leaves it: by the owner that sees it, and by one that reads both later."""
+    rows = wide(0, SAMPLE_MIN)
+    mean = CatalogMean("w")
+    observed(mean, rows, list(range(SAMPLE_MIN)))
+    said = await projection_of(mean)
+    assert said is not None
+    assert await projection_of(mean) is None
+    mean.read([Said(PROJECTION, None)])
+
+    assert await projection_of(mean) == said
+    later = CatalogMean("w")
+    later.read([Said(PROJECTION, write_message(said)), Said(PROJECTION, None)])
+    observed(later, rows, list(range(SAMPLE_MIN)))
+    assert await projection_of(later) == said
 
 
 async def test_two_owners_with_the_same_items_fit_the_same() -> None:
