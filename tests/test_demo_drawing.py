@@ -87,8 +87,12 @@ def test_a_box_turned_is_the_box_in_turned_coordinates(x: float, y: float, w: fl
     assert not (inside & ((u < left - 1e-5) | (u > right + 1e-5) | (v < bottom - 1e-5) | (v > top + 1e-5))).any()
 
 
+# Two corners that float32 cannot tell apart have no direction between them, so corners lie on a fine grid.
+corner = place.map(lambda at: round(at, 4))
+
+
 @settings(max_examples=60)
-@given(st.lists(st.tuples(place, place), min_size=3, max_size=7, unique=True))
+@given(st.lists(st.tuples(corner, corner), min_size=3, max_size=7, unique=True))
 def test_a_polygon_tells_inside_by_the_even_odd_rule(points: list[tuple[float, float]]) -> None:
     """A point is inside where the outline goes around it an odd number of times, and as far as the nearest side is."""
     xs, ys = np.array(points).T
