@@ -11,7 +11,7 @@ order between the truths does not matter, and neither does how often a message i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -220,6 +220,10 @@ class Join:
         quantity = level.quantity if level else None
         now = flags(self.records[item_id].facts, quantity, now_ms, self._settings.low_stock_at)
         return {**self._values.of(ordinal), **derived_attributes(now)}
+
+    def record_values(self, ordinal: int) -> Mapping[str, Sequence[Scalar]]:
+        """What the record of an item says by dotted path; not to be changed."""
+        return self._values.of(ordinal)
 
     def only_row(self, item_id: str) -> tuple[int, int] | None:
         """Ordinal and row of an item whose first image is all that is embedded, as most have it; None for any other."""

@@ -14,7 +14,8 @@ from models.diversity import pool_size
 from models.errors import BadRequest
 from models.filter_tree import Scalar
 from models.request import Request
-from models.rules import Rule, RuleBook
+from models.rule import Rule, Source
+from models.rules import RuleBook
 
 Place = tuple[int, int]
 """Where an item is: shard and ordinal."""
@@ -83,15 +84,11 @@ class Questions:
         self._now_ms = now_ms
         self.conditions = Conditions(shards)
         self._known: dict[Hashable, Terms] = {}
+        self._in_contexts: dict[Hashable, tuple[Rule, ...]] = {}
 
     def of(self, number: int, request: Request, seeds: Seeds) -> Question:
         """The question of a request; BadRequest if it asks for what its seeds cannot give."""
-        if request.same_as or (request.rules_enabled and self._rules.asks_source):
-            terms = self._terms(request, seeds)
-        else:
-            key = (request.filter, request.optional, request.contexts, request.rules_enabled, request.out_of_stock)
-            known = self._known.get(key)
-            terms = known if known is not None else self._known.setdefault(key, self._terms(request, seeds))
+        terms = self._terms_of(request, seeds)
         return Question(
             number,
             request,
@@ -103,13 +100,38 @@ class Questions:
             request.threshold,
         )
 
-    def _terms(self, request: Request, seeds: Seeds) -> Terms:
-        sources: list[Mapping[str, Sequence[Scalar]]] = []
-        if request.same_as or (request.rules_enabled and self._rules.asks_source):
-            sources = [self._shards[shard].source_values(ordinal, self._now_ms) for shard, ordinal in seeds.items]
+    def _terms_of(self, request: Request, seeds: Seeds) -> Terms:
+        sources = self._sources(request, seeds)
         if request.same_as and not sources and seeds.usable:
             raise BadRequest("sameAs: expected a source item to be the same as, got images alone")
-        rules = self._rules.applicable(sources, request.contexts, self._now_ms) if request.rules_enabled else ()
+        rules = self._applicable(request, sources) if request.rules_enabled else ()
+        if request.same_as:
+            return self._terms(request, rules, sources)
+        # By identity: most requests have the very same rules.  The terms keep them, so that no others can have it.
+        key = (id(rules), request.filter, request.optional, request.out_of_stock)
+        known = self._known.get(key)
+        if known is None:
+            known = self._terms(request, rules, sources)
+            if not any(rule.same_as for rule in rules):  # else they are about this source alone
+                self._known[key] = known
+        return known
+
+    def _sources(self, request: Request, seeds: Seeds) -> list[Source]:
+        """What the source items say, as far as anything is asked of them."""
+        by_rules = request.rules_enabled and self._rules.asks_source
+        if request.same_as or (by_rules and self._rules.asks_flags):
+            return [self._shards[shard].source_values(ordinal, self._now_ms) for shard, ordinal in seeds.items]
+        return [self._shards[shard].record_values(ordinal) for shard, ordinal in seeds.items] if by_rules else []
+
+    def _applicable(self, request: Request, sources: Sequence[Source]) -> tuple[Rule, ...]:
+        if self._rules.asks_source:
+            return self._rules.applicable(sources, request.contexts, self._now_ms)
+        rules = self._in_contexts.get(request.contexts)
+        if rules is None:
+            rules = self._in_contexts[request.contexts] = self._rules.applicable((), request.contexts, self._now_ms)
+        return rules
+
+    def _terms(self, request: Request, rules: tuple[Rule, ...], sources: Sequence[Source]) -> Terms:
         same = [SameAsked(None, Equal(name, _values(sources, name))) for name in request.same_as if sources]
         for rule in rules:
             for asked in rule.same_as:
@@ -158,6 +180,6 @@ class Questions:
         return dict.fromkeys([family for family in families if family], request.distinct)
 
 
-def _values(sources: Sequence[Mapping[str, Sequence[Scalar]]], name: str) -> tuple[Scalar, ...]:
+def _values(sources: Sequence[Source], name: str) -> tuple[Scalar, ...]:
     """What the source items say for an attribute, all together."""
     return tuple([value for source in sources for value in source.get(name, ())])

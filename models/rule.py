@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from models.filter_tree import Filter, Scalar, matches
+from models.filter_tree import Filter, Scalar, attributes_of, matches
 
 Source = Mapping[str, Sequence[Scalar]]
 """What a source item says by dotted path, derived attributes included."""
@@ -71,6 +71,11 @@ class Rule(msgspec.Struct, frozen=True):
     def meets(self, sources: Sequence[Source]) -> bool:
         """Whether the source items are what its condition asks for."""
         return self.condition is None or any(matches(self.condition, values) for values in sources)
+
+    def asked(self) -> frozenset[str]:
+        """The attributes of the source item that it asks for."""
+        asked = frozenset([one.facet for one in self.same_as])
+        return asked if self.condition is None else asked | attributes_of(self.condition)
 
     def applies(self, sources: Sequence[Source], contexts: Collection[str], now_ms: int) -> bool:
         """Whether it applies to a request from these source items in these contexts."""

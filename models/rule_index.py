@@ -14,7 +14,7 @@ Changes are cheap too: 10,000 rules are read one by one when a worker starts.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -170,25 +170,20 @@ class _Bucket:
             if entry[1].meets(sources):
                 found[rule_id] = entry
 
-    def _touched(self, values: Source) -> Iterator[Entries]:
+    def _touched(self, values: Source) -> list[Entries]:
         """Rules of which one source item has an anchor."""
-        for attribute in _shared(self._by_value, values):
+        touched = []
+        for attribute in self._by_value.keys() & values.keys():
             by_text = self._by_value[attribute]
             for value in values[attribute]:
                 if entries := by_text.get(facet_text(value)):
-                    yield entries
-        for attribute in _shared(self._by_number, values):
+                    touched.append(entries)
+        for attribute in self._by_number.keys() & values.keys():
             intervals = self._by_number[attribute]
             for value in values[attribute]:
                 if (number := number_of(value)) is not None:
-                    yield intervals.around(number)
-
-
-def _shared(indexed: Mapping[str, object], values: Source) -> Iterator[str]:
-    """Attributes that are in both, by way of the shorter one."""
-    if len(indexed) < len(values):
-        return (name for name in indexed if name in values)
-    return (name for name in values if name in indexed)
+                    touched.append(intervals.around(number))
+        return touched
 
 
 class _Timed:

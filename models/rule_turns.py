@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 
-from models.filter_tree import attributes_of
 from models.rule import Rule
 from models.stock import DERIVED
 
@@ -17,9 +16,7 @@ class RuleTurns:
         asked: set[str] = set()
         moments: set[int] = set()
         for rule in rules:
-            if rule.condition is not None:
-                asked |= attributes_of(rule.condition)
-            asked.update([one.facet for one in rule.same_as])
+            asked |= rule.asked()
             moments.update([moment for window in rule.validity for moment in window if moment is not None])
         self.source_flags = frozenset(asked).intersection(DERIVED)
         """Derived attributes that a rule asks of the source item."""

@@ -21,6 +21,7 @@ from models.outside_json import flag_of, kind_of, list_of, object_of, read_objec
 from models.query_parameters import read_filter
 from models.rule import Boost, Pin, Rule, SameAs, Source
 from models.rule_index import RuleIndex
+from models.stock import DERIVED
 
 __all__ = ["DEFAULT_RULE", "DEFAULT_RULE_ID", "Boost", "Pin", "Rule", "RuleBook", "SameAs", "parse_rule"]
 
@@ -38,6 +39,7 @@ class RuleBook:
         self._rules: dict[str, Rule] = {}
         self._index = RuleIndex()
         self._asking = 0
+        self._asking_flags = 0
         self._ordered: tuple[Rule, ...] | None = None
         for rule in (DEFAULT_RULE, *rules):
             self.put(rule)
@@ -48,7 +50,7 @@ class RuleBook:
         self._rules[rule.rule_id] = rule
         if rule.enabled:
             self._index.put(rule)
-            self._asking += _asks_source(rule)
+            self._count(rule, 1)
 
     def remove(self, rule_id: str) -> None:
         """Forgets the rule; the built-in one comes back if it was named `default`."""
@@ -61,7 +63,12 @@ class RuleBook:
         before = self._rules.pop(rule_id, None)
         if before is not None and before.enabled:
             self._index.discard(before)
-            self._asking -= _asks_source(before)
+            self._count(before, -1)
+
+    def _count(self, rule: Rule, times: int) -> None:
+        asked = rule.asked()
+        self._asking += times * bool(asked)
+        self._asking_flags += times * (not asked.isdisjoint(DERIVED))
 
     def get(self, rule_id: str) -> Rule | None:
         return self._rules.get(rule_id)
@@ -78,16 +85,18 @@ class RuleBook:
         """Whether any rule has something to ask of the source item, so that its values are needed."""
         return self._asking > 0
 
+    @property
+    def asks_flags(self) -> bool:
+        """Whether the derived attributes are among what any rule asks of the source item."""
+        return self._asking_flags > 0
+
     def applicable(self, sources: Sequence[Source], contexts: Collection[str], now_ms: int) -> tuple[Rule, ...]:
         """The rules that apply to a request, in the order of precedence.
 
-        `sources`: per source item its values by dotted path, derived attributes included; `contexts`: the request's.
+        `sources`: per source item its values by dotted path, derived attributes over them where `asks_flags`;
+        `contexts`: the request's.
         """
         return self._index.applicable(sources, contexts, now_ms)
-
-
-def _asks_source(rule: Rule) -> bool:
-    return rule.condition is not None or bool(rule.same_as)
 
 
 def parse_rule(rule_id: str, value: bytes) -> Rule:

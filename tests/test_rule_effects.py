@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
-from tests.look_catalog import NOW_MS, Catalog, fan_of
+from tests.look_catalog import NOW_MS, Catalog, fan_of, turned
 
 NOW_S = NOW_MS // 1000
 
@@ -161,3 +162,47 @@ def test_rules_that_a_request_does_not_touch_change_none_of_its_bytes(fan: Catal
         fan.rule(f"b{number}", consequence=pin(e=0), condition={"context": f"c{number}"})
 
     assert fan.ask({"objectID": "s"})[0].body == before
+
+
+def test_each_request_of_a_batch_meets_its_own_rules(fan: Catalog) -> None:
+    """Together as alone, byte for byte: rules for some sources, for their flags, for contexts, and about what is the
+    same as each source; among requests that none of them touches.
+    """
+    fan.put("d", [turned(40)], quantity=0, category="shoes", rank=4)
+    fan.rule("hats", condition={"filters": "category:hats AND rank < 2"}, consequence=hide("c"))
+    fan.rule("last", condition={"filters": "rank > 4"}, consequence=pin(a=1))
+    fan.rule("gone", condition={"filters": "out_of_stock:true"}, consequence=boost("rank = 2", 3))
+    fan.rule("alike", condition={"filters": "category:shoes", "context": "alike"}, consequence=same("category"))
+    fan.rule("apart", condition={"context": "apart"}, consequence=same("category", negative=True))
+    contexts: list[list[str]] = [[], ["alike"], ["apart"]]
+    bodies = [
+        {"objectID": item_id, "queryParameters": {"ruleContexts": context}}
+        for item_id in "sabcde"
+        for context in contexts
+    ]
+
+    together = [result.body for result in fan.ask(*bodies)]
+
+    fan.rule("always", consequence=same("category"))
+    bound = [result.body for result in fan.ask(*bodies)]
+
+    assert bound == [fan.ask(body)[0].body for body in bodies]
+    fan.rules.remove("always")
+    assert together == [fan.ask(body)[0].body for body in bodies]
+    applied = {(*orjson.loads(body)["appliedRules"],) for body in together}
+    assert applied >= {(), ("alike",), ("apart", "hats"), ("gone",), ("last",)}
+
+
+def test_flags_are_looked_up_only_while_a_rule_asks_for_them(fan: Catalog) -> None:
+    """Whichever rule asked, and however often it was written."""
+    fan.rule("r", condition={"filters": "category:hats OR NOT in_stock:true"})
+    fan.rule("r", condition={"filters": "category:hats OR NOT in_stock:true"})
+
+    asked = [fan.rules.asks_flags]
+    fan.rule("r", condition={"filters": "category:hats"})
+    asked.append(fan.rules.asks_flags)
+    fan.rule("r", consequence=same("low_stock"))
+    asked.append(fan.rules.asks_flags)
+    fan.rules.remove("r")
+
+    assert [*asked, fan.rules.asks_flags] == [True, False, True, False]
