@@ -23,9 +23,9 @@ import orjson
 from bench.environment import environment, environment_line
 from bench.ground import Ground
 from bench.report import Table
-from streams.kafka_broker import KafkaBroker
-from streams.kafka_jars import KafkaUnavailable
-from streams.terminal import Terminal
+from streams.brokers.jars import KafkaUnavailable
+from streams.brokers.kafka import KafkaBroker
+from streams.reports.terminal import Terminal
 
 TABLES = {
     "stock": "stock levels through the track stage",

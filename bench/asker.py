@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.ground import SHARDS, consuming, producing
 from streams import topics
-from streams.outbox import Message, Outbox
+from streams.kafka.outbox import Message, Outbox
 
 
 class Answer(NamedTuple):

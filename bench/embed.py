@@ -26,8 +26,8 @@ from bench.report import Cell, Goal, Table
 from models.embedder import SHIPPED, Embedder
 from models.image import ImageLimits
 from models.vectors import unpack_half
-from streams.fetch import ImageFetcher
-from streams.image_vectors import BATCH_MAX, DECODERS, ImageVectors
+from streams.embed.fetch import ImageFetcher
+from streams.embed.vectors import BATCH_MAX, DECODERS, ImageVectors
 from streams.metrics import Metrics
 
 AS_FAST = Goal(at_least=0.9)

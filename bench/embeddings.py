@@ -15,7 +15,7 @@ from bench.pictures import CACHE, pictures
 from models.embedder import Embedder
 from models.image import decode
 from models.vectors import unit
-from streams.terminal import Terminal
+from streams.reports.terminal import Terminal
 
 REAL_MAX = 3_000
 SHIFT = 0.6

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from streams.kafka_jars import kafka_version
+from streams.brokers.jars import kafka_version
 
 PACKAGES = ("numpy", "onnxruntime", "aiokafka", "faust-streaming", "annoy", "pillow")
 

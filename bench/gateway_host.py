@@ -27,11 +27,11 @@ from indexes.shard import Shard
 from models.answer import Result
 from models.request import Batch
 from models.rules import RuleBook
-from streams.answerer import Answerer, Entry, Images
-from streams.gateway import Gateway
+from streams.gateway.recommendations import Gateway
 from streams.metrics import Metrics
+from streams.serve.answerer import Answerer, Entry, Images
 from streams.settings import Settings
-from streams.web import Web
+from streams.web.server import Web
 
 ANSWERS = 1_000
 

@@ -24,8 +24,8 @@ from models.truth_messages import ImageEmbedding, ItemEmbedding, ItemRecord, Ite
 from models.vectors import pack_half
 from streams import topics
 from streams.connection import Connection
-from streams.outbox import Message, Outbox
-from streams.terminal import Terminal
+from streams.kafka.outbox import Message, Outbox
+from streams.reports.terminal import Terminal
 from tests.installation import ROOT, Installation
 
 SHARDS = 4

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.terminal import Terminal
+from streams.reports.terminal import Terminal
 
 Cell = str | float | int | None
 

@@ -23,13 +23,13 @@ from bench.ground import Ground
 from bench.meter import median, ratio
 from bench.report import Goal, Table
 from models.rules import Rule, RuleBook, parse_rule
-from streams.answerer import Answerer
+from streams.serve.answerer import Answerer
 from streams.settings import Settings
 
 ITEMS = 10_000
 HITS = 20
 TOGETHER = 64
-"""As `streams/serve.py` takes them of a poll."""
+"""As `streams/serve/stage.py` takes them of a poll."""
 FEW, MANY = 100, 10_000
 UNTOUCHED = Goal(at_most=1.1)
 """Of requests without rules: what a rule costs that has nothing to do with them."""

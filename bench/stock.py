@@ -15,7 +15,7 @@ from bench.ground import SHARDS, Child, CommittedOffsets, Ground, load_items, ma
 from bench.meter import Meter, Spent, median, ratio
 from bench.report import Cell, Goal, Table
 from streams import topics
-from streams.outbox import Message, Outbox
+from streams.kafka.outbox import Message, Outbox
 from tests.installation import Installation
 
 ITEMS = 10_000

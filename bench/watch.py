@@ -30,7 +30,7 @@ from models.rules import RuleBook
 from models.truth_messages import ItemStock, Written
 from models.watch import list_message, parse_watch
 from streams import topics
-from streams.outbox import Message, Outbox
+from streams.kafka.outbox import Message, Outbox
 from tests.waiting import wait_until
 
 ITEMS = 10_000

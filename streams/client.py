@@ -31,8 +31,8 @@ from aiokafka.errors import KafkaError
 
 from models.errors import KindredError, Unavailable
 from streams.connection import Connection
-from streams.dead_letters import header
-from streams.log_reader import partition_counts
+from streams.kafka.dead_letters import header
+from streams.kafka.log_reader import partition_counts
 from streams.settings import Settings
 from streams.topics import SIMILAR_REQUESTS, SIMILAR_RESPONSES
 

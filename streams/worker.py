@@ -24,27 +24,27 @@ from models.embedder import SHIPPED, Embedder
 from models.image import ImageLimits
 from streams import topics
 from streams.connection import Connection, cluster_id
-from streams.console import Console
-from streams.data_lock import data_lock
-from streams.embed import Embed
-from streams.faust_app import make_app
-from streams.fetch import ImageFetcher
-from streams.gateway import Gateway
-from streams.gateway_pictures import PictureCalls
-from streams.gateway_rules import RuleCalls
-from streams.gateway_trials import TrialCalls
-from streams.health import Health
-from streams.image_vectors import ImageVectors
-from streams.index import Index
-from streams.keys import Keys
+from streams.embed.fetch import ImageFetcher
+from streams.embed.stage import Embed
+from streams.embed.vectors import ImageVectors
+from streams.gateway.pictures import PictureCalls
+from streams.gateway.recommendations import Gateway
+from streams.gateway.rules import RuleCalls
+from streams.index.data_lock import data_lock
+from streams.index.stage import Index
+from streams.kafka.faust_app import make_app
+from streams.kafka.turns import Turns
 from streams.logs import configure_logs
 from streams.metrics import Metrics
-from streams.serve import Serve
+from streams.serve.stage import Serve
 from streams.settings import Settings
-from streams.track import Track
-from streams.turns import Turns
-from streams.watch import Watch
-from streams.web import Web
+from streams.track.stage import Track
+from streams.trials.call import TrialCalls
+from streams.watch.stage import Watch
+from streams.web.console import Console
+from streams.web.health import Health
+from streams.web.keys import Keys
+from streams.web.server import Web
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, for_code
 
-from streams.embedded_broker import EmbeddedBroker
-from streams.kafka_broker import KafkaBroker
-from streams.kafka_jars import kafka_version, why_not
+from streams.brokers.embedded import EmbeddedBroker
+from streams.brokers.jars import kafka_version, why_not
+from streams.brokers.kafka import KafkaBroker
 from tests.waiting import wait_until
 
 

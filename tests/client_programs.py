@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from streams.kafka_jars import KafkaUnavailable, cache_folder, copy_jars, java
+from streams.brokers.jars import KafkaUnavailable, cache_folder, copy_jars, java
 from tests.node_packages import Missing
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from streams.connection import Connection
-from streams.dead_letters import header
-from streams.log_reader import partitions_of, read_to_end
+from streams.kafka.dead_letters import header
+from streams.kafka.log_reader import partitions_of, read_to_end
 from streams.settings import Settings
 from streams.topics import SIMILAR_REQUESTS, SIMILAR_RESPONSES
 from tests.brokers import TestBroker

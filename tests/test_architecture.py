@@ -1,4 +1,4 @@
-"""What holds the three packages apart, and the style that matters enough to be checked."""
+"""What holds the packages and the folders of `streams/` apart, and the style that matters enough to be checked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import functools
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,35 @@ HOME = {
     "annoy": "indexes/segment.py",
     "onnxruntime": "models/embedder.py",
     "PIL": "models/image.py",
-    "confluent_kafka": "streams/embedded_broker.py",
+    "confluent_kafka": "streams/brokers/embedded.py",
 }
 """What is imported in one file only."""
 
 OUTSIDE = {"aiohttp", "aiokafka", "asyncio", "click", "faust", "mode", "prometheus_client", "rich", "socket"}
 """What knows of Kafka, of the network, of terminals: for `streams/` alone."""
 
-STAGES = {"streams.track", "streams.embed", "streams.index", "streams.serve"}
+STAGES = {"streams.track.stage", "streams.embed.stage", "streams.index.stage", "streams.serve.stage"}
+FOLDERS = {
+    "brokers": set(),
+    "kafka": set(),
+    "web": set(),
+    "track": {"kafka"},
+    "embed": {"kafka"},
+    "index": {"kafka"},
+    "serve": {"embed", "kafka", "web"},
+    "watch": {"kafka", "serve", "web"},
+    "gateway": {"embed", "kafka", "serve", "web"},
+    "publishing": {"kafka"},
+    "reports": {"embed", "kafka", "watch"},
+    "trials": {"gateway", "kafka", "reports", "serve", "web"},
+    "demo": {"brokers", "kafka", "publishing", "reports"},
+    "commands": {"brokers", "demo", "kafka", "publishing", "reports", "trials", "watch"},
+}
+"""The folders of `streams/`, and which others each of them imports."""
+
+ON_FOLDERS = {"client": {"kafka"}, "worker": {*FOLDERS} - {"brokers", "commands", "demo", "publishing", "reports"}}
+"""The files beside them that are made of folders; all others are what folders are made of, and import none."""
+
 LINES_MAX = 330
 CLOCKS = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
 NO_NAMES = re.compile(r"(?:^|_)(?:utils?|helpers?|common|managers?|misc|stuff|base)(?:_|$)")
@@ -117,6 +139,35 @@ def test_stages_meet_on_topics_only() -> None:
         assert set() == reached & (STAGES - {stage}), f"{stage} reaches another stage"
 
 
+def part(module: str) -> str:
+    """The folder of `streams/` that a module is in, or the file of its own beside them."""
+    return module.split(".")[1]
+
+
+def parts_imported(of: str) -> set[str]:
+    """The other folders and files of `streams/` that one of them imports."""
+    modules = {module_name(path): path for path in PRODUCT if module_name(path).startswith("streams.")}
+    named = {name for module, path in modules.items() if part(module) == of for name in imports(path)}
+    return {part(name) for name in named & modules.keys()} - {of}
+
+
+def test_arrows_between_folders() -> None:
+    """Each folder of streams imports just those that are named for it here, and none of them comes back to it."""
+    folders = {path.name for path in (ROOT / "streams").iterdir() if (path / "__init__.py").is_file()}
+
+    assert FOLDERS == {name: parts_imported(name) & folders for name in folders}
+    assert folders == set(TopologicalSorter(FOLDERS).static_order())
+
+
+def test_files_beside_the_folders() -> None:
+    """What all folders are made of imports none of them; what is made of folders is for demo and commands alone."""
+    files = {path.stem for path in (ROOT / "streams").glob("*.py")} - {"__init__"}
+    on_folders = {name: parts_imported(name) & FOLDERS.keys() for name in files}
+
+    assert ON_FOLDERS == {name: folders for name, folders in on_folders.items() if folders}
+    assert {"demo", "commands"} == {name for name in FOLDERS if parts_imported(name) & ON_FOLDERS.keys()}
+
+
 def test_no_circles() -> None:
     """Modules of ours do not import each other in a circle."""
     direct = {module_name(path): set(imports(path, only_at_import=True)) for path in PRODUCT}
@@ -137,6 +188,7 @@ def test_a_file_is_one_noun_and_short(path: Path) -> None:
     lines = len(path.read_text().splitlines())
     assert lines <= LINES_MAX
     assert not NO_NAMES.search(path.stem)
+    assert path.parent.name not in path.stem.split("_"), "its folder says that already"
     if path.read_text().strip():
         assert ast.get_docstring(tree(path))
 

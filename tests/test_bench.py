@@ -27,7 +27,7 @@ from models.image import encode_jpeg
 from models.rules import DEFAULT_RULE, RuleBook
 from models.vectors import unit
 from streams import topics
-from streams.terminal import Terminal
+from streams.reports.terminal import Terminal
 
 
 def test_all_tables_by_default_and_each_once_in_order() -> None:

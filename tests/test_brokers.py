@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from streams.embedded_broker import CONSUMER_SETTINGS
+from streams.brokers.embedded import CONSUMER_SETTINGS
 from tests import brokers
 from tests.brokers import TestBroker
 from tests.waiting import wait_until, wait_until_sync

@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 from models.errors import Unavailable
+from streams.brokers.embedded import EmbeddedBroker
 from streams.client import NoReply, RequestFailed, SimilarClient
 from streams.connection import Connection
-from streams.dead_letters import header
-from streams.embedded_broker import EmbeddedBroker
+from streams.kafka.dead_letters import header
 from streams.settings import Settings
 from streams.topics import SIMILAR_REQUESTS, SIMILAR_RESPONSES
 from tests.brokers import TestBroker, create_topics

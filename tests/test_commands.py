@@ -34,18 +34,18 @@ from models.truth_messages import (
     Written,
     write_message,
 )
-from streams.answer_table import freshness, image_link, show_answer, typed_request
-from streams.commands import main
+from streams.commands.__main__ import main
 from streams.connection import Connection
-from streams.dead_letters import dead_letter
-from streams.item_report import ItemReport, show_item
-from streams.log_reader import partition_counts
-from streams.moments import duration, moment
-from streams.origin import Origin
-from streams.outbox import Message, Outbox
+from streams.kafka.dead_letters import dead_letter
+from streams.kafka.log_reader import partition_counts
+from streams.kafka.origin import Origin
+from streams.kafka.outbox import Message, Outbox
+from streams.reports.answer_table import freshness, image_link, show_answer, typed_request
+from streams.reports.item import ItemReport, show_item
+from streams.reports.moments import duration, moment
+from streams.reports.status import worker_page
+from streams.reports.terminal import Terminal, printable
 from streams.settings import Settings
-from streams.status_report import worker_page
-from streams.terminal import Terminal, printable
 from streams.topics import ITEM_EMBEDDINGS, ITEM_RECORDS, ITEM_STOCKS, partition_of, topic_table
 from tests.brokers import TestBroker
 from tests.responder import answer, arrived, connection_of, failure, responding
@@ -194,7 +194,7 @@ def test_bad_setting():
 
 def test_broker_that_does_not_answer(monkeypatch):
     """A broker that does not answer is told after a while, and ends a command with 1."""
-    monkeypatch.setattr("streams.session.BROKER_WAIT_S", 0.3)
+    monkeypatch.setattr("streams.kafka.command_session.BROKER_WAIT_S", 0.3)
 
     result = run("status", KINDRED_BROKER="127.0.0.1:1")
 
@@ -340,7 +340,7 @@ def test_table_on_a_terminal():
 
 def test_progress_on_a_pipe(monkeypatch):
     """On a pipe progress is now and then a line on standard error."""
-    monkeypatch.setattr("streams.terminal.PROGRESS_LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("streams.reports.terminal.PROGRESS_LINE_EVERY_S", 0.0)
     error = io.StringIO()
     with Terminal(io.StringIO(), error).progress("published", "records", 2_000) as advance:
         advance(1_000)
@@ -744,7 +744,7 @@ async def test_status(kindred, connection, settings):
 
 
 async def partitions(connection, topic):
-    from streams.log_reader import partitions_of
+    from streams.kafka.log_reader import partitions_of
 
     return await partitions_of(connection, topic)
 

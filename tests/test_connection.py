@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.connection import Connection, ProducedBatch
-from streams.outbox import Message, Outbox
+from streams.kafka.outbox import Message, Outbox
 from tests.brokers import TestBroker
 
 AT_ONCE = 300

@@ -17,7 +17,7 @@ import pytest
 
 from models.image import decode
 from models.truth_messages import image_name
-from streams.console import PAGES, Console
+from streams.web.console import PAGES, Console
 from tests.brokers import TestBroker
 from tests.browsers import chromium
 from tests.installation import Installation

@@ -26,7 +26,7 @@ from models.embedder import SHIPPED, Embedder
 from models.image import decode
 from streams import topics
 from streams.client import RequestFailed
-from streams.commands import main
+from streams.commands.__main__ import main
 from streams.connection import Connection
 from streams.demo import steps as steps_module
 from streams.demo import targets
@@ -51,8 +51,8 @@ from streams.demo.targets import Hit
 from streams.demo.tour import run
 from streams.demo.tour_steps import ShownAlert, ShownEvent, ShownItem, TourStep
 from streams.demo.visitor import Answer, Seen, Visitor
+from streams.reports.terminal import Terminal
 from streams.settings import PREFIX, Settings
-from streams.terminal import Terminal
 from tests.brokers import TestBroker
 from tests.waiting import wait_until_sync
 

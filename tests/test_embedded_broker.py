@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from models.errors import Unavailable
-from streams.embedded_broker import CONSUMER_SETTINGS, LIMITS, PARTITION_BYTES_MAX, EmbeddedBroker
+from streams.brokers.embedded import CONSUMER_SETTINGS, LIMITS, PARTITION_BYTES_MAX, EmbeddedBroker
 from tests.waiting import wait_until
 
 

@@ -24,8 +24,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import BadEvent, Unavailable
-from streams.data_link import DATA_BYTES_MAX, read_data_link
-from streams.fetch import HostBusy, ImageFetcher
+from streams.embed.data_link import DATA_BYTES_MAX, read_data_link
+from streams.embed.fetch import HostBusy, ImageFetcher
 from streams.fetch_guard import AddressGuard, AddrInfo, GuardedResolver, RefusedAddress
 
 IMAGE = b"\xff\xd8\xff not looked into"

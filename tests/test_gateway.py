@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from streams import topics
-from streams.gateway_rules import RULES_MAX
+from streams.gateway.rules import RULES_MAX
 from tests.brokers import TestBroker
 from tests.installation import Installation, Shop, free_port
 from tests.storefront import ADMIN, ITEMS, SEARCH, storefront

@@ -19,9 +19,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from streams import topics
-from streams.dead_letter_report import retry_dead_letters, show_retry
-from streams.dead_letters import CUT_BYTES
-from streams.terminal import Terminal
+from streams.kafka.dead_letters import CUT_BYTES
+from streams.reports.dead_letters import retry_dead_letters, show_retry
+from streams.reports.terminal import Terminal
 from tests.brokers import TestBroker
 from tests.hostile import FILTERS, LARGE, MISTAKES
 from tests.installation import Installation, Shop, WorkerProcess

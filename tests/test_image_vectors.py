@@ -14,7 +14,7 @@ from models.colour import NUMBERS, colours
 from models.errors import BadEvent
 from models.image import ImageLimits, encode_png
 from models.vectors import unpack_half
-from streams.image_vectors import ImageVectors
+from streams.embed.vectors import ImageVectors
 from streams.metrics import Metrics
 from tests.waiting import wait_until
 

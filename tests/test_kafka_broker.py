@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from streams import kafka_jars
-from streams.kafka_broker import KafkaBroker
-from streams.kafka_jars import KafkaUnavailable
+from streams.brokers import jars
+from streams.brokers.jars import KafkaUnavailable
+from streams.brokers.kafka import KafkaBroker
 from tests.brokers import create_topics
 from tests.waiting import wait_until_sync
 
@@ -60,7 +60,7 @@ async def test_a_broker_keeps_port_and_data_over_stop_and_crash(own_kafka: Calla
 def test_a_broker_dies_with_its_starter(tmp_path: Path) -> None:
     """No broker is left behind by a program that was killed."""
     program = (
-        "import sys; from pathlib import Path; from streams.kafka_broker import KafkaBroker\n"
+        "import sys; from pathlib import Path; from streams.brokers.kafka import KafkaBroker\n"
         "broker = KafkaBroker(Path(sys.argv[1])); broker.start(); print(broker.pid, flush=True); broker.wait()"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "kafka")]
@@ -101,25 +101,25 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_it_says_why_kafka_cannot_run(bare_machine: Path) -> None:
     """No Java, an old Java, no Maven: each reason names what is missing."""
-    assert "no `java`" in str(kafka_jars.why_not())
+    assert "no `java`" in str(jars.why_not())
 
     program(bare_machine, "java", "echo 'openjdk version \"11.0.2\"' >&2")
-    assert "Java 17 or later, and" in str(kafka_jars.why_not())
+    assert "Java 17 or later, and" in str(jars.why_not())
 
     program(bare_machine, "java", "echo 'openjdk version \"21.0.2\"' >&2")
-    assert "no `mvn`" in str(kafka_jars.why_not())
+    assert "no `mvn`" in str(jars.why_not())
 
     program(bare_machine, "mvn", "exit 0")
-    assert kafka_jars.why_not() is None
+    assert jars.why_not() is None
 
 
 def test_jars_that_were_fetched_need_no_maven(bare_machine: Path) -> None:
     """Once the jars are in the cache, a JVM is enough."""
     program(bare_machine, "java", "echo 'openjdk version \"17.0.1\"' >&2")
-    kafka_jars.jars_folder().mkdir(parents=True)
+    jars.jars_folder().mkdir(parents=True)
 
-    assert kafka_jars.why_not() is None
-    assert kafka_jars.jars_folder() == kafka_jars.fetch_jars()
+    assert jars.why_not() is None
+    assert jars.jars_folder() == jars.fetch_jars()
 
 
 MAVEN = """
@@ -134,10 +134,10 @@ def test_many_at_once_fetch_once(bare_machine: Path, tmp_path: Path, monkeypatch
     monkeypatch.setenv("LOG", str(tmp_path / "log"))
 
     with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: kafka_jars.fetch_jars(), range(8)))
+        folders = list(pool.map(lambda _: jars.fetch_jars(), range(8)))
 
     assert "fetched\n" == (tmp_path / "log").read_text()
-    assert {kafka_jars.jars_folder()} == set(folders)
+    assert {jars.jars_folder()} == set(folders)
     assert 2 == len(list(folders[0].glob("*.jar")))
 
 
@@ -146,8 +146,8 @@ def test_a_failed_fetch_leaves_nothing_that_looks_whole(bare_machine: Path) -> N
     program(bare_machine, "mvn", 'echo "no route to anywhere"; exit 1')
 
     with pytest.raises(KafkaUnavailable, match="no route to anywhere"):
-        kafka_jars.fetch_jars()
-    assert not kafka_jars.jars_folder().exists()
+        jars.fetch_jars()
+    assert not jars.jars_folder().exists()
 
 
 def test_a_broker_that_does_not_start_says_why(
@@ -155,7 +155,7 @@ def test_a_broker_that_does_not_start_says_why(
 ) -> None:
     """The end of its log is in the error."""
     monkeypatch.setenv("PATH", f"{bare_machine}{os.pathsep}/bin")
-    kafka_jars.jars_folder().mkdir(parents=True)
+    jars.jars_folder().mkdir(parents=True)
     version = 'case "$*" in *-version) echo "openjdk version \\"17.0.1\\"" >&2; exit 0;; *format*) exit 0;; esac'
     program(bare_machine, "java", f"{version}; echo the disk is made of cheese; exit 3")
 
@@ -166,7 +166,7 @@ def test_a_broker_that_does_not_start_says_why(
 def test_a_taken_port_is_refused_with_its_number(bare_machine: Path, tmp_path: Path) -> None:
     """`make kafka PORT=...` on a port that somebody listens on says so at once."""
     program(bare_machine, "java", "echo 'openjdk version \"17.0.1\"' >&2")
-    kafka_jars.jars_folder().mkdir(parents=True)
+    jars.jars_folder().mkdir(parents=True)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 

@@ -18,11 +18,11 @@ from models.errors import BadRequest
 from models.image import decode, encode_jpeg, encode_png, lettering
 from models.preprocessing import BadModel, Graph, Said, Tensor, Unsaid, preprocessing
 from models.vectors import unit
-from streams.commands import main
-from streams.contact_sheet import TONES, Badge, Card, Row, contact_sheet
-from streams.model_check import Picture, Tried, agreement, drawn_pictures, folder_pictures, look_alikes, tried
-from streams.model_command import show_check
-from streams.terminal import Terminal
+from streams.commands.__main__ import main
+from streams.commands.model import show_check
+from streams.commands.model_check import Picture, Tried, agreement, drawn_pictures, folder_pictures, look_alikes, tried
+from streams.reports.contact_sheet import TONES, Badge, Card, Row, contact_sheet
+from streams.reports.terminal import Terminal
 from tests.test_embedder import HALF, UINT8, as_written, graph, model, pictures
 
 FLOAT = "tensor(float)"

@@ -10,8 +10,8 @@ from models.embedder import Embedder
 from models.truth_messages import ImageEmbedding, ItemEmbedding, write_message
 from models.vectors import pack_half
 from streams.connection import Connection
-from streams.model_guard import OtherModel, check_model
-from streams.outbox import Message, Outbox
+from streams.embed.model_guard import OtherModel, check_model
+from streams.kafka.outbox import Message, Outbox
 from streams.settings import Settings
 from streams.topics import ITEM_EMBEDDINGS
 from tests.brokers import TestBroker

@@ -40,7 +40,7 @@ from models.truth_messages import (
 )
 from models.vectors import centre, pack_half, unit
 from models.watch import parse_watch
-from streams.catalog_mean import CatalogMean
+from streams.track.catalog_statistics import CatalogMean
 from tests.look_catalog import NOW_MS
 
 W, C = 300, 4

@@ -13,9 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import BadEvent, Unavailable
-from streams.change_files import Change, catalog_changes, item_key, rule_changes, stock_argument, stock_changes
-from streams.picture_folder import picture_files, picture_record
-from streams.publish import ROUND_CHANGES_MAX, publish, rounds_of, rounds_of_stream
+from streams.publishing.change_files import (
+    Change,
+    catalog_changes,
+    item_key,
+    rule_changes,
+    stock_argument,
+    stock_changes,
+)
+from streams.publishing.picture_folder import picture_files, picture_record
+from streams.publishing.send import ROUND_CHANGES_MAX, publish, rounds_of, rounds_of_stream
 from streams.topics import partition_of
 from tests.responder import arrived, connection_of
 from tests.waiting import wait_until
@@ -232,7 +239,7 @@ async def test_pipe_is_not_kept_waiting():
 
 async def test_pipe_without_an_end(monkeypatch):
     """A line that does not end is given up instead of being gathered for ever; the lines before it are published."""
-    monkeypatch.setattr("streams.publish.LINE_BYTES_MAX", 1_000)
+    monkeypatch.setattr("streams.publishing.send.LINE_BYTES_MAX", 1_000)
     read_end, write_end = os.pipe()
     os.write(write_end, b'{"objectID": "a"}\n' + b"x" * 2_000)
     rounds: list[list[bytes]] = []

@@ -18,8 +18,8 @@ from indexes.shard_settings import ShardSettings
 from models.colour import NUMBERS
 from models.embedder import SHIPPED, Embedder
 from streams import topics
+from streams.brokers.kafka import KafkaBroker
 from streams.client import RequestFailed
-from streams.kafka_broker import KafkaBroker
 from tests.brokers import TestBroker
 from tests.feed import Feed, names, send
 from tests.installation import Installation, Shop, WorkerProcess

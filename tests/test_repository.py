@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from streams.kafka_jars import kafka_version
+from streams.brokers.jars import kafka_version
 from streams.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]

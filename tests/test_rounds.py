@@ -17,10 +17,10 @@ from models.tracker import Tracker
 from models.truth_messages import read_item_stock
 from streams import topics
 from streams.connection import ProducedBatch
+from streams.kafka.turns import Turns
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.track import RECORDS_MAX, Track
-from streams.turns import Turns
+from streams.track.stage import RECORDS_MAX, Track
 
 T = 1_700_000_000_000
 LEVELS = TopicPartition(topics.STOCK_LEVELS, 0)
@@ -180,7 +180,7 @@ async def test_a_round_ends_when_it_is_long_enough(
     track: Track, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever waits, effects do not wait for it."""
-    monkeypatch.setattr("streams.track.ROUND_CPU_S", 0.0)
+    monkeypatch.setattr("streams.track.stage.ROUND_CPU_S", 0.0)
     await track.process(levels(0, RECORDS_MAX))
 
     assert track.done == {LEVELS: RECORDS_MAX}
@@ -190,7 +190,7 @@ async def test_asks_and_alerts_come_before_all_truths(
     track: Track, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when levels are taken in pieces, and levels turn flags."""
-    monkeypatch.setattr("streams.track.LEVELS_MAX", 1)
+    monkeypatch.setattr("streams.track.stage.LEVELS_MAX", 1)
     records = [(item, b'{"title":"t","image":"x.jpg"}') for item in ITEMS[:10]]
     await track.process(poll(CATALOG, 0, *records) | levels(0, 10))
 

@@ -22,15 +22,15 @@ from models.errors import BadEvent
 from models.rule_trial import SeenHit, compare
 from models.rules import parse_rule
 from streams import topics
-from streams.commands import main
-from streams.gateway_trials import REQUESTS_MAX
-from streams.recorded_requests import Recorded, file_requests, recorded_requests
-from streams.rule_list import does_of, when_of
-from streams.rule_trial_report import TrialReport
-from streams.rule_trial_table import show_trial
-from streams.terminal import Terminal
-from streams.trial_client import TrialOutcome
-from streams.trial_messages import PinCount, RuleCount, TrialAnswer, TriedEntry
+from streams.commands.__main__ import main
+from streams.reports.terminal import Terminal
+from streams.trials.call import REQUESTS_MAX
+from streams.trials.client import TrialOutcome
+from streams.trials.messages import PinCount, RuleCount, TrialAnswer, TriedEntry
+from streams.trials.recorded_requests import Recorded, file_requests, recorded_requests
+from streams.trials.report import TrialReport
+from streams.trials.rule_list import does_of, when_of
+from streams.trials.table import show_trial
 from tests.brokers import TestBroker
 from tests.installation import Installation, Shop
 from tests.storefront import ADMIN, SEARCH, item_id, storefront

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.request import RequestLimits, parse_requests
-from streams.replies import Address
-from streams.serve import HITS_MAX, REQUESTS_MAX, Asked, parts
+from streams.serve.replies import Address
+from streams.serve.stage import HITS_MAX, REQUESTS_MAX, Asked, parts
 
 TP = TopicPartition("similar-requests", 0)
 

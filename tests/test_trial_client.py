@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 
 from models.errors import BadRequest, Unavailable
-from streams.http_answers import error_answer
 from streams.settings import Settings
-from streams.trial_client import CALL_REQUESTS, TrialClient
-from streams.trial_messages import PinCount, RuleCount, TrialAnswer, TrialCall, TriedEntry, read_call
+from streams.trials.client import CALL_REQUESTS, TrialClient
+from streams.trials.messages import PinCount, RuleCount, TrialAnswer, TrialCall, TriedEntry, read_call
+from streams.web.answers import error_answer
 from tests.installation import free_port
 
 Handle = Callable[[TrialCall, int], web.Response | TrialAnswer]

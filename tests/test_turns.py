@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from streams import turns
-from streams.turns import Turns
+from streams.kafka import turns
+from streams.kafka.turns import Turns
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from streams import topics
-from streams.status_report import read_status
+from streams.reports.status import read_status
 from tests.brokers import TestBroker
 from tests.installation import ROOT, Installation, Shop, WorkerProcess, installed
 from tests.pictures import write_pictures

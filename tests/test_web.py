@@ -19,19 +19,19 @@ from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, TopicAu
 
 from models.errors import BadRequest, Unavailable
 from models.rules import RuleBook
-from streams.admission import BURST_S, REFUSAL_S_MAX, REFUSALS_PER_S, Refusals, Share, Slots
-from streams.answer_queue import AnswerQueue
-from streams.answerer import Answerer
-from streams.cors import from_loopback
-from streams.gateway import IMAGE_CALLS_MAX, Gateway
-from streams.gateway_rules import RuleCalls
-from streams.health import Health
-from streams.http_answers import Overloaded
-from streams.http_bodies import VALUES_MAX
-from streams.keys import Keys
+from streams.gateway.recommendations import IMAGE_CALLS_MAX, Gateway
+from streams.gateway.rules import RuleCalls
 from streams.metrics import Metrics
+from streams.serve.answer_queue import AnswerQueue
+from streams.serve.answerer import Answerer
 from streams.settings import BadSetting, Settings
-from streams.web import Web
+from streams.web.admission import BURST_S, REFUSAL_S_MAX, REFUSALS_PER_S, Refusals, Share, Slots
+from streams.web.answers import Overloaded
+from streams.web.bodies import VALUES_MAX
+from streams.web.cors import from_loopback
+from streams.web.health import Health
+from streams.web.keys import Keys
+from streams.web.server import Web
 from tests.hostile import FILTERS, LARGE, MISTAKES
 from tests.installation import free_port
 from tests.waiting import wait_until
@@ -490,10 +490,10 @@ async def test_a_client_that_breaks_off_costs_nothing(server: Server) -> None:
 async def test_a_body_that_does_not_come(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that is announced and does not come is given up after a while, and so are too many large ones at once."""
     head = f"POST {RECOMMEND} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nConnection: close\r\n\r\n"
-    monkeypatch.setattr("streams.http_bodies.BODY_S_MAX", 0.05)
+    monkeypatch.setattr("streams.web.bodies.BODY_S_MAX", 0.05)
     assert (await raw_answer(server, head.encode())).startswith(b"HTTP/1.1 408")
 
-    monkeypatch.setattr("streams.http_bodies.TOGETHER_BYTES_MAX", 10)
+    monkeypatch.setattr("streams.web.bodies.TOGETHER_BYTES_MAX", 10)
     assert (await raw_answer(server, head.encode() + b"x" * 50)).startswith(b"HTTP/1.1 429")
     assert server.gateway.bodies.held_bytes == 0
 
@@ -554,7 +554,7 @@ async def test_a_broker_that_does_not_take_rules(
     server: Server, monkeypatch: pytest.MonkeyPatch, error: Exception | None, expected: int, message: str
 ) -> None:
     """Nothing is answered that the broker has not got; a rule that is too large is the caller's mistake."""
-    monkeypatch.setattr("streams.gateway_rules.WRITE_S_MAX", 0.3)
+    monkeypatch.setattr("streams.gateway.rules.WRITE_S_MAX", 0.3)
     server.rules.producer = Producer(error)  # type: ignore[attr-defined]
     for method, path, body in (("POST", RULES + "batch", b'[{"objectID":"a"}]'), ("DELETE", RULES + "a", None)):
         status, answer, _ = await server.ask(method, path, body)
@@ -634,7 +634,7 @@ async def test_one_connection_more_takes_the_place_of_a_quiet_one(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there are as many connections as can be, the one that was quiet for longest goes."""
-    monkeypatch.setattr("streams.web.CONNECTIONS_MAX", 3)
+    monkeypatch.setattr("streams.web.server.CONNECTIONS_MAX", 3)
     call = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
     opened = []
     for _ in range(4):

@@ -27,7 +27,7 @@ from bench.quality.pipeline import Embed, compared, embedding, kept
 from models.embedder import SHIPPED, Embedder
 from models.image import decode, encode_png
 from models.vectors import Vectors, unit
-from streams.terminal import Terminal
+from streams.reports.terminal import Terminal
 
 RESULTS = ROOT / "bench" / "results"
 BASELINES = {

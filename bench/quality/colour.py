@@ -27,7 +27,7 @@ from models.embedder import SHIPPED, Embedder
 from models.image import decode
 from models.parts import rows_of, weighing
 from models.vectors import Vectors
-from streams.terminal import Terminal
+from streams.reports.terminal import Terminal
 
 PACKS = ("broad", "clothing", "grocery")
 PICTURES = 1_500

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bench.quality.packs import Judged
 from models.image import Pixels, shrunk
-from streams.contact_sheet import Badge, Card, Row, contact_sheet
+from streams.reports.contact_sheet import Badge, Card, Row, contact_sheet
 
 SHOWN = 8
 """Queries of a sheet, and hits of each."""

@@ -15,10 +15,10 @@ import orjson
 from aiokafka.structs import ConsumerRecord
 
 from streams.connection import Connection
-from streams.log_reader import partitions_of
+from streams.kafka.log_reader import partitions_of
+from streams.kafka.truths import TruthReader
 from streams.settings import Settings
 from streams.topics import ITEM_ALERTS
-from streams.truths import TruthReader
 
 RECORDS_MAX = 500
 

@@ -12,7 +12,7 @@ import msgspec
 import orjson
 
 from models.truth_messages import Facts, ImageEmbedding, ItemEmbedding, ItemRecord, Written, write_message
-from streams.embedded_broker import PARTITION_BYTES_MAX
+from streams.brokers.embedded import PARTITION_BYTES_MAX
 
 SHIPPED_DIMENSION = 128
 """Numbers of a vector of the shipped model."""

@@ -13,7 +13,7 @@ from models.image import encode_jpeg
 from models.record import parse_record
 from streams.demo.drawing import SIZE, draw
 from streams.demo.products import product
-from streams.picture_folder import picture_files, picture_record
+from streams.publishing.picture_folder import picture_files, picture_record
 
 Link = Callable[[str, bytes], str]
 """(item id, JPEG bytes) -> the link that the item's record carries."""

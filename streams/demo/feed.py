@@ -14,14 +14,14 @@ from aiokafka import TopicPartition
 
 from models.errors import Unavailable
 from models.truth_messages import ItemEmbedding, read_item_embedding
-from streams.change_files import Change
 from streams.connection import Connection
-from streams.log_reader import partitions_of
-from streams.publish import publish, rounds_of
+from streams.kafka.log_reader import partitions_of
+from streams.kafka.truths import TruthReader
+from streams.publishing.change_files import Change
+from streams.publishing.send import publish, rounds_of
+from streams.reports.status import worker_page
 from streams.settings import Settings
-from streams.status_report import worker_page
 from streams.topics import CATALOG_CHANGES, ITEM_EMBEDDINGS
-from streams.truths import TruthReader
 
 STALL_S_MAX = 60.0
 """Without a word on any of the items that are waited for, they are given up."""

@@ -19,8 +19,8 @@ from rich.text import Text
 from streams.demo.page import moves
 from streams.demo.steps import LeftOut
 from streams.demo.tour_steps import ShownAlert, ShownEvent, ShownItem, TourStep
-from streams.moments import duration
-from streams.terminal import Terminal, printable
+from streams.reports.moments import duration
+from streams.reports.terminal import Terminal, printable
 from streams.topics import ITEM_ALERTS
 
 WIDTH_MAX = 120

@@ -24,10 +24,10 @@ from aiokafka.errors import KafkaError
 
 from models.errors import KindredError
 from streams import topics
+from streams.brokers.embedded import EmbeddedBroker
 from streams.connection import Connection
 from streams.demo.child import start_module, stop
 from streams.demo.interrupts import SIGNALS, handling
-from streams.embedded_broker import EmbeddedBroker
 from streams.settings import PREFIX, Settings
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from models.errors import KindredError, Unavailable
-from streams.answer_table import image_link
+from streams.brokers.embedded import PARTITION_BYTES_MAX
 from streams.client import RequestFailed, SimilarClient
 from streams.connection import Connection
 from streams.demo import showcase as showcases
@@ -37,12 +37,12 @@ from streams.demo.stage_set import StageSet
 from streams.demo.steps import FETCHED, LOW, SALE, LeftOut, Steps
 from streams.demo.tour_steps import TourStep, TourTotals
 from streams.demo.visitor import Visitor
-from streams.embedded_broker import PARTITION_BYTES_MAX
-from streams.moments import moment
-from streams.picture_folder import SUFFIXES, picture_files
-from streams.session import with_broker
+from streams.kafka.command_session import with_broker
+from streams.publishing.picture_folder import SUFFIXES, picture_files
+from streams.reports.answer_table import image_link
+from streams.reports.moments import moment
+from streams.reports.terminal import Terminal
 from streams.settings import Settings
-from streams.terminal import Terminal
 
 ITEMS = 300
 PICTURES_MIN = 3

@@ -1,0 +1,1 @@
+"""Brokers to start: an embedded one with nothing to install, and Apache Kafka without Docker."""

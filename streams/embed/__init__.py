@@ -1,0 +1,1 @@
+"""The embed stage: pictures fetched, and vectors made of them."""

@@ -1,0 +1,58 @@
+"""Refuse to embed with another model than the one that the item embeddings on the topic come from.
+
+Vectors of two models do not compare, so one worker with a wrong setting could spoil the answers of all.  The index
+stage refuses such vectors when it reads them; this keeps them from being written.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from aiokafka import TopicPartition
+
+from models.embedder import Embedder
+from models.errors import KindredError
+from models.truth_messages import read_item_embedding
+from models.vectors import half_numbers
+from streams import topics
+from streams.connection import Connection
+from streams.kafka.truths import TruthReader
+from streams.settings import Settings
+
+LOOK_BACK = 200
+"""Messages of each partition: the last one may be a tombstone, which names no model."""
+
+
+class OtherModel(KindredError):
+    """The embeddings on the topic come from another model: the worker does not start."""
+
+
+async def check_model(connection: Connection, settings: Settings, embedder: Embedder) -> None:
+    """Raise OtherModel unless the newest embeddings on the topic, if there are any, are of this model."""
+    topic = settings.topic_prefix + topics.ITEM_EMBEDDINGS
+    places = [TopicPartition(topic, number) for number in range(settings.shards)]
+    reader = TruthReader(connection, "model check", places)
+    await reader.connect()
+    try:
+        reader.start({tp: max(reader.beginnings[tp], reader.ends[tp] - LOOK_BACK) for tp in places})
+        while not reader.caught_up:
+            for messages in (await reader.poll()).values():
+                for message in reversed(messages):
+                    if message.value is not None:
+                        _check(message.value, embedder, topic)
+    finally:
+        await reader.stop()
+
+
+def _check(value: bytes, embedder: Embedder, topic: str) -> None:
+    try:
+        embedding = read_item_embedding(value)
+    except msgspec.DecodeError:
+        return  # none of ours; the index stage says so
+    if embedding.model == embedder.model:
+        return
+    numbers = next((half_numbers(each.vector) for each in embedding.images if each.vector), None)
+    theirs = f"{embedding.model} ({numbers} dimensions)" if numbers else embedding.model
+    raise OtherModel(
+        f"{topic} holds vectors of the model {theirs}, this worker has {embedder.model} "
+        f"({embedder.dimension} dimensions): set KINDRED_MODEL to the former, or use another KINDRED_TOPIC_PREFIX"
+    )

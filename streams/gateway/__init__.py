@@ -1,0 +1,1 @@
+"""The HTTP gateway: what Algolia's own clients ask, answered without Kafka."""

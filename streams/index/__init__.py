@@ -1,0 +1,1 @@
+"""The index stage: the truths turned into shards."""

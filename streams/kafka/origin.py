@@ -1,0 +1,64 @@
+"""Where an event came from: its topic, place, time, key, value and headers.
+
+An event that travels by way of `item-changes` carries its first origin in headers, so that a dead letter and the time
+of a stock level tell of the event and not of its journey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from streams.kafka.outbox import Message
+
+ORIGIN = "kindred_origin_"
+
+
+class Origin(NamedTuple):
+    """An event as it first came."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+def origin_of(message: Any) -> Origin:
+    """The origin of a consumed record; that of a forwarded one is read from its headers."""
+    here = Origin(
+        message.topic,
+        message.partition,
+        message.offset,
+        message.timestamp,
+        message.key,
+        message.value,
+        message.headers,
+    )
+    carried = {name[len(ORIGIN) :]: value or b"" for name, value in here.headers if name.startswith(ORIGIN)}
+    if not carried:
+        return here
+    return here._replace(
+        topic=carried["topic"].decode(),
+        partition=int(carried["partition"]),
+        offset=int(carried["offset"]),
+        timestamp_ms=int(carried["timestamp_ms"]),
+        key=None if "key_is_null" in carried else carried.get("key", here.key),
+        headers=[pair for pair in here.headers if not pair[0].startswith(ORIGIN)],
+    )
+
+
+def forwarded(origin: Origin, item_key: bytes) -> Message:
+    """The event as a message of `item-changes`, keyed by its item."""
+    carried = [
+        ("topic", origin.topic.encode()),
+        ("partition", b"%d" % origin.partition),
+        ("offset", b"%d" % origin.offset),
+        ("timestamp_ms", b"%d" % origin.timestamp_ms),
+    ]
+    if origin.key != item_key:
+        carried.append(("key", origin.key) if origin.key is not None else ("key_is_null", b""))
+    own = [(ORIGIN + name, value) for name, value in carried]
+    return Message(item_key, origin.value, [*((n, v or b"") for n, v in origin.headers), *own], origin.timestamp_ms)

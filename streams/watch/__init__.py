@@ -1,0 +1,1 @@
+"""The watch stage: lists of look-alikes pushed when they change."""
