@@ -13,28 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import mode
-import msgspec
-import numpy as np
 from aiokafka import TopicPartition
-from numpy.typing import NDArray
 
 from indexes.shard import Shard
 from indexes.shard_settings import ShardSettings
 from models.colour import NUMBERS
 from models.embedder import Embedder
-from models.errors import BadEvent, KindredError
-from models.projection import Projection, is_wide
-from models.truth_messages import (
-    MEAN,
-    PROJECTION,
-    CatalogProjection,
-    CatalogStatistics,
-    read_catalog_projection,
-    read_catalog_statistics,
-)
-from models.vectors import Vectors, unpack_mean
+from models.vectors import Vectors
 from streams import topics
 from streams.connection import Connection
+from streams.index.vector_space import VectorSpace
 from streams.kafka.truths import TruthReader
 from streams.kafka.turns import Turns
 from streams.metrics import Metrics
@@ -53,10 +41,6 @@ SILENCE_S_MAX = 5.0
 
 Listener = Callable[[int, str, Sequence[str]], None]
 """Is told a shard's number, a truth, and the items that messages of it were about."""
-
-
-class OtherProjection(KindredError):
-    """Two owners of partition 0 fitted a projection each, one of them late.  A worker that starts anew is right."""
 
 
 class Index(mode.Service):
@@ -80,20 +64,11 @@ class Index(mode.Service):
         self.metrics = metrics
         self.clock_ms = clock_ms
         self.numbers = tuple(numbers)
-        self.model = embedder.model
-        self.width = embedder.dimension
-        """Numbers of the model's vectors."""
-        self.dimension = embedder.dimension + NUMBERS
-        """Numbers of a row, its colour's included; fewer once there is a projection."""
-        self.projection: Projection | None = None
+        self.space = VectorSpace(embedder.model, embedder.dimension)
         self.cluster = cluster
         self.retention_ms = retention_ms
         self.turns = turns
         self.shards: Mapping[int, Shard] = {}
-        self.mean: NDArray[np.float32] | None = None
-        self.mean_version = 0
-        self._told_mean: tuple[Vectors, Vectors] | None = None
-        """Of the model's vectors, and of colours."""
         self.loaded = False
         self.listeners: list[Listener] = []
         """Told of what was applied, once it is in the shards."""
@@ -111,11 +86,11 @@ class Index(mode.Service):
         self._connected = True
         self.async_exit_stack.push_async_callback(self.reader.stop)
         offsets: dict[TopicPartition, int] = {}
-        if is_wide(self.width):
+        if self.space.is_wide:
             offsets[self._statistics] = await self._read_statistics()
         self.shards = {number: await asyncio.to_thread(self._open, number) for number in self.numbers}
         for number, shard in self.shards.items():
-            shard.use_mean(self.mean)
+            shard.use_mean(self.space.mean)
             offsets |= {self._place(name, number): offset for name, offset in shard.next_offsets.items()}
         self.reader.start(offsets)
 
@@ -132,10 +107,10 @@ class Index(mode.Service):
             self.settings.data / f"shard-{number}",
             number,
             ShardSettings(
-                dimension=self.dimension,
+                dimension=self.space.dimension,
                 colour=NUMBERS,
                 colour_weight=self.settings.colour,
-                model=self.model,
+                model=self.space.model,
                 low_stock_at=self.settings.low_stock,
                 delta_rows_max=self.settings.delta_rows_max,
                 segment_rows_min=self.settings.segment_rows_min,
@@ -143,7 +118,7 @@ class Index(mode.Service):
             cluster_id=self.cluster,
             now_ms=self.clock_ms(),
             retention_ms=self.retention_ms,
-            projection=self.projection,
+            projection=self.space.projection,
             offsets={name: (self.reader.beginnings[tp], self.reader.ends[tp]) for name, tp in places.items()},
         )
 
@@ -158,7 +133,7 @@ class Index(mode.Service):
             reader.start()
             while not reader.caught_up:
                 for messages in (await reader.poll()).values():
-                    self._use_statistics(messages)
+                    self.space.read(messages, [])
             return reader.position(self._statistics) or 0
         finally:
             await reader.stop()
@@ -169,7 +144,7 @@ class Index(mode.Service):
         while not self.should_stop:
             for tp, messages in (await self.reader.poll()).items():
                 if tp == self._statistics:
-                    self._use_statistics(messages)
+                    self.space.read(messages, list(self.shards.values()))
                 else:
                     self._apply(tp, messages)
                 await self.turns.give(len(messages))
@@ -227,48 +202,21 @@ class Index(mode.Service):
         self._read_ms[tp] = messages[-1].timestamp
         self.metrics.events.labels("index", tp.topic).inc(len(messages))
 
-    def _use_statistics(self, messages: Sequence[Any]) -> None:
-        """Project and centre by the newest projection and mean of our model."""
-        for message in messages:
-            if message.value is None:
-                if message.key == PROJECTION and not self.shards:  # later there are rows, and they stay projected
-                    self.projection, self.dimension = None, self.width + NUMBERS
-                continue
-            try:
-                if message.key == PROJECTION:
-                    self._use_projection(read_catalog_projection(message.value))
-                elif message.key == MEAN:
-                    self._use_mean(read_catalog_statistics(message.value))
-            except (msgspec.DecodeError, BadEvent) as error:
-                log.warning("catalog-statistics@%d is not ours: %s", message.offset, error)
-        self.mean = None if self._told_mean is None else self.raw_row(*self._told_mean)
-        for shard in self.shards.values():
-            shard.use_mean(self.mean)
+    # What answers and watched lists ask.
 
-    def _use_mean(self, statistics: CatalogStatistics) -> None:
-        if statistics.model == self.model:
-            self._told_mean = unpack_mean(statistics.mean, self.width), unpack_mean(statistics.colour, NUMBERS)
-            self.mean_version = statistics.version
+    @property
+    def mean(self) -> Vectors | None:
+        """float32[D] that rows are centred by; another object once it changes, and when rows are projected."""
+        return self.space.mean
 
-    def _use_projection(self, message: CatalogProjection) -> None:
-        if message.model != self.model or message.width != self.width or not is_wide(self.width):
-            return
-        projection = Projection.unpack(message.basis, self.width)
-        if self.projection is not None and self.shards:
-            if self.projection != projection:
-                raise OtherProjection(
-                    f"{self._statistics.topic} has another projection of {self.model} now than the one that this "
-                    "worker's vectors went through: it has to start anew, and then takes the newest"
-                )
-            return
-        self.projection, self.dimension = projection, projection.dimension + NUMBERS
-        for shard in self.shards.values():
-            shard.use_projection(projection)
-        log.info("index: vectors of %d numbers are projected to %d", self.width, projection.dimension)
+    @property
+    def dimension(self) -> int:
+        """D, numbers of a row, its colour's included; fewer once there is a projection."""
+        return self.space.dimension
 
     def raw_row(self, look: Vectors, colour: Vectors) -> Vectors:
-        """float32[D] of a vector of the model float32[W] and a colour, or of means of both."""
-        return np.concatenate((look if self.projection is None else self.projection.of(look), colour))
+        """float32[D] of a vector of the model float32[W] and a colour."""
+        return self.space.raw_row(look, colour)
 
     # What it tells of itself.
 
@@ -301,10 +249,7 @@ class Index(mode.Service):
     def status(self) -> dict[str, Any]:
         return {
             "loaded": self.loaded,
-            "model": self.model,
-            "dimension": self.width,
-            "projected": self.dimension - NUMBERS if self.projection else None,
-            "mean_version": self.mean_version,
+            **self.space.status(),
             "lag": {name: self.lag(name) for name in topics.TRUTHS},
             "shards": {str(number): shard.statistics() for number, shard in self.shards.items()},
         }

@@ -36,10 +36,15 @@ class LoadedShards(Protocol):
     """What answers are made from: the shards of this worker, as the index stage keeps them."""
 
     shards: Mapping[int, Shard]
-    mean: Vectors | None
-    dimension: int
-    """Numbers of a row, its colour's included."""
     loaded: bool
+
+    @property
+    def mean(self) -> Vectors | None:
+        """float32[D] that rows are centred by; another object once it changes."""
+
+    @property
+    def dimension(self) -> int:
+        """D, numbers of a row, its colour's included."""
 
     def raw_row(self, look: Vectors, colour: Vectors) -> Vectors:
         """float32[D] of a picture's vector and colour."""
