@@ -9,6 +9,7 @@ Bytes in, meaning out; whether a record can be used is for `record.parse_record`
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -17,11 +18,14 @@ import orjson
 from models.debezium import key_field, unwrap
 from models.errors import BadEvent
 from models.field_values import instant_ms, number, shown
+from models.outside_json import count_keys, key_twice
 from models.stock import Level
 
 ITEM_ID_BYTES_MAX = 512
 _KEY_BYTES_MAX = 65_536
 """A key with its schema; Debezium's have some 200 bytes."""
+_DEPTH_MAX = 600
+"""Of objects and lists in each other: a schema has two for each of the record's, which may have 254."""
 _BRACE = ord("{")
 
 
@@ -55,13 +59,18 @@ def read_stock_change(key: bytes | None, value: bytes | None, timestamp_ms: int)
     """
     try:
         level = read_plain_level(value or b"")
+        plain = value is not None and value.count(b":") == PLAIN_COLONS
     except PLAIN_ERRORS:
+        plain = False
+    if not plain:
         level = _level(_parse_json("value", value), timestamp_ms)
     return StockChange(read_item_id(key), level)
 
 
 read_plain_level = msgspec.json.Decoder(Level).decode
 """A level from an object with `quantity` and `at`, numbers both, and nothing else; else raises `PLAIN_ERRORS`."""
+PLAIN_COLONS = 2
+"""Of a plain level; with more of them it has a key twice."""
 PLAIN_ERRORS = (msgspec.DecodeError, UnicodeDecodeError)
 
 
@@ -89,11 +98,13 @@ def _field_of_object(key: bytes) -> str | None:
     if len(key) > _KEY_BYTES_MAX:
         raise BadEvent(f"key: expected at most {_KEY_BYTES_MAX:,} bytes, got {len(key):,}")
     try:
-        told = key_field(orjson.loads(key))
+        value = orjson.loads(key)
     except orjson.JSONDecodeError as error:
         if key.startswith(b'{"'):
             raise BadEvent(f"key: expected text or a JSON object with one field, got {key[:64]!r}: {error}") from error
         return None
+    _check_keys("key", key, value)
+    told = key_field(value)
     if isinstance(told, int) and not isinstance(told, bool):
         told = str(told)
     if not isinstance(told, str):
@@ -108,9 +119,23 @@ def _parse_json(name: str, data: bytes | None) -> Any:
     if data is None:
         return None
     try:
-        return orjson.loads(data)
+        value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise BadEvent(f"{name}: expected JSON, got {data[:32]!r}: {error}") from error
+    _check_keys(name, data, value)
+    return value
+
+
+def _check_keys(name: str, data: bytes, value: Any) -> None:
+    """BadEvent if a key stands twice in an object of `data`, of which decoding kept `value`."""
+    with contextlib.suppress(orjson.JSONEncodeError):
+        if orjson.dumps(value) == data:  # most serializers write as this one does, and it writes each once
+            return
+    keys = count_keys(value, _DEPTH_MAX)
+    if keys is None:
+        raise BadEvent(f"{name}: expected JSON nested at most {_DEPTH_MAX} deep")
+    if twice := key_twice(data, keys):
+        raise BadEvent(f"{name}: expected each key once, but {twice} stands twice in one object")
 
 
 def _level(body: Any, timestamp_ms: int) -> Level:

@@ -1,7 +1,8 @@
 """JSON from outside, read strictly: one object, no key twice, no depth that hurts; and words for what came instead.
 
 `msgspec` refuses NaN, infinite numbers, lone surrogates and bytes that are not UTF-8.  It keeps the last of two equal
-keys without a word, so those are counted here, cheaply: only a body with more colons than keys can have one.
+keys without a word, as orjson does, so those are counted here, cheaply: only a body with more colons than keys can have
+one.
 """
 
 from __future__ import annotations
@@ -41,10 +42,40 @@ def read_object(body: bytes | None, bytes_max: int) -> dict[str, Any]:
         raise BadRequest(f"expected JSON: {_reason(body, str(error))}") from error
     if type(value) is not dict:
         raise BadRequest(f"expected a JSON object, got {kind_of(value)}")
-    keys = _count_keys(value, 1)
-    if body.count(b":") != keys and sum(1 for colon in _TEXT.findall(body) if colon) != keys:
-        raise BadRequest(f"expected each key once, but {_twice(body)} stands twice in one object")
+    keys = count_keys(value, DEPTH_MAX)
+    if keys is None:
+        raise BadRequest(f"expected JSON nested at most {DEPTH_MAX} deep")
+    if twice := key_twice(body, keys):
+        raise BadRequest(f"expected each key once, but {twice} stands twice in one object")
     return value
+
+
+def count_keys(value: Any, depth_max: int) -> int | None:
+    """The keys of all objects in a decoded JSON value; None: it is nested more than `depth_max` deep."""
+    count, level = 0, [value]
+    for _ in range(depth_max):
+        inner = []
+        for part in level:
+            if type(part) is dict:
+                count += len(part)
+                inner += [each for each in part.values() if type(each) is dict or type(each) is list]
+            elif type(part) is list:
+                inner += [each for each in part if type(each) is dict or type(each) is list]
+        if not inner:
+            return count
+        level = inner
+    return None
+
+
+def key_twice(body: bytes, keys: int) -> str | None:
+    """A key that stands twice in one object of JSON's text, in words; None if none does.
+
+    `keys` are the ones that decoding kept.  Each has a colon in the text: where two were equal there is one too many.
+    Colons in texts count too, so that they are told apart where there are any.
+    """
+    if body.count(b":") == keys or sum(1 for colon in _TEXT.findall(body) if colon) == keys:
+        return None
+    return _twice(body)
 
 
 def kind_of(value: object) -> str:
@@ -113,18 +144,6 @@ def unknown_field(name: str, known: Iterable[str]) -> str:
     lowered = {candidate.casefold(): candidate for candidate in known}
     near = difflib.get_close_matches(name[:100].casefold(), lowered, n=1, cutoff=0.5)
     return f"unknown field {shown(name)}" + (f"; did you mean {lowered[near[0]]}?" if near else "")
-
-
-def _count_keys(value: Any, depth: int) -> int:
-    if depth > DEPTH_MAX:
-        raise BadRequest(f"expected JSON nested at most {DEPTH_MAX} deep")
-    if type(value) is dict:
-        count = len(value)
-        for part in value.values():
-            if type(part) is dict or type(part) is list:
-                count += _count_keys(part, depth + 1)
-        return count
-    return sum([_count_keys(part, depth + 1) for part in value if type(part) is dict or type(part) is list])
 
 
 def _twice(body: bytes) -> str:

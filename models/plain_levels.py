@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from models.change_events import PLAIN_ERRORS, read_plain_level
+from models.change_events import PLAIN_COLONS, PLAIN_ERRORS, read_plain_level
 from models.tracker import Tracker
 
 _BRACE = ord("{")
@@ -32,7 +32,10 @@ def keep_plain_levels(tracker: Tracker, messages: Sequence[Any], begin: int) -> 
                 return reached, late
             item_id = key.decode()
             state = items[item_id]
-            level, known = read(message.value), state.level
+            value, known = message.value, state.level
+            level = read(value)
+            if value.count(b":") != PLAIN_COLONS:
+                return reached, late
             if known is None or level.at > known.at or (level.at == known.at and level.quantity != known.quantity):
                 state.level = level
                 due[item_id] = None

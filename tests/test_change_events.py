@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import orjson
 import pytest
 from hypothesis import given
@@ -56,7 +58,6 @@ def outcome(read):
         (b'{"payload":{"id":"a"},"schema":{"type":"struct"}}', "a"),
         (b'{"schema":{"type":"string","optional":false},"payload":"a"}', "a"),
         (b'{"id":"' + b"k" * 512 + b'"}', "k" * 512),
-        (b'{"id":"a","id":"b"}', "b"),
         (b'{"payload":"a"}', "a"),
         (written(with_schema({"id": "Kg=="}, decimal_field("id", "0"))), "42"),
     ],
@@ -166,12 +167,52 @@ def test_what_is_not_json_is_a_bad_event(value):
 
 
 def test_json_is_read_as_json_is():
-    """The last of two equal names counts; an integer beyond 64 bits is the nearest number."""
+    """An integer beyond 64 bits is the nearest number, and an empty name is one."""
     change = read_catalog_change(
-        b"a", b'{"price":1,"price":2,"":{"":[]},"n":123456789012345678901234,"big":18446744073709551615}'
+        b"a", b'{"price":2,"":{"":[]},"n":123456789012345678901234,"big":18446744073709551615}'
     )
 
     assert {"price": 2, "": {"": []}, "n": 1.2345678901234568e23, "big": 2**64 - 1} == change.attributes
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"quantity":1,"at":5,"quantity":2}',
+        b'{"quantity":1,"at":5,"x":{"size":41,"size":42}}',
+        b'{"quantity":1,"at":5,"x":[{"link":"https://a.example/1","size":41},[{"size":41, "size" : 42}]]}',
+        b'{"quantity":1,"at":5,"\\u0061":1,"a":2}',
+        b'{"quantity":1,"at":5,"a":1,"a":' + b"9" * 300 + b"}",
+        b'{"op":"c","after":{"quantity":1,"at":5,"at":6}}',
+        b'{"op":"c","after":null,"after":{"quantity":1}}',
+        b'{"schema":null,"payload":{"quantity":1,"quantity":2}}',
+        b'{"quantity":1,"at":5,"x":' + b"[" * 250 + b'{"b":1,"b":2}' + b"]" * 250 + b"}",
+    ],
+)
+def test_a_key_that_stands_twice_is_a_bad_event(value):
+    """Wherever it stands, in records and in levels: nobody can know which of the two was meant."""
+    for read in (lambda: read_catalog_change(b"a", value), lambda: read_stock_change(b"a", value, T)):
+        with pytest.raises(BadEvent, match="value: expected each key once, but '(quantity|size|a|at|after|b)' stands"):
+            read()
+    with pytest.raises(BadEvent, match="key: expected each key once, but 'id' stands twice"):
+        read_item_id(b'{"id":"a","id":"b"}')
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b'{"a": {"b" : 1, "c": "\\":\\": x:y"}}', b'{"":":","a":{"":"\\"a\\":1"}, "b" :"::"}', b'{"a":1.50,"b":"a:b"}'],
+)
+def test_colons_in_texts_are_no_keys(value):
+    """However JSON is written."""
+    assert orjson.loads(value) == read_catalog_change(b"a", value).attributes
+
+
+@given(json_values, st.sampled_from([None, 1]), st.booleans())
+def test_json_with_each_key_once_is_never_refused_for_a_key(value, indent, ascii_only):
+    """Whatever stands in its texts, compact or not."""
+    body = json.dumps({"x": value}, indent=indent, ensure_ascii=ascii_only).encode()
+
+    assert "each key once" not in str(outcome(lambda: read_catalog_change(b"a", body)))
 
 
 @given(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -55,7 +57,13 @@ def outcome(read: Callable[[], StockChange]) -> StockChange | str:
     try:
         return read()
     except BadEvent as error:
-        return str(error).split(", got")[0]
+        return re.split(", got|, but", str(error))[0]
+
+
+def each_once(pairs: list[tuple[str, Any]]) -> None:
+    """No name stands twice."""
+    if len(dict(pairs)) < len(pairs):
+        raise BadEvent("value: expected each key once")
 
 
 def long_way(key: bytes | None, value: bytes | None) -> StockChange:
@@ -64,6 +72,8 @@ def long_way(key: bytes | None, value: bytes | None) -> StockChange:
         body = orjson.loads(value) if value is not None else None
     except orjson.JSONDecodeError as error:
         raise BadEvent("value: expected JSON") from error
+    if value is not None:
+        json.loads(value, object_pairs_hook=each_once)
     row = unwrap(body).columns
     if row is None:
         return StockChange(read_item_id(key), Level(None, T))
