@@ -2,7 +2,8 @@
 
 1. Requests are taken without acknowledging them and put in work, a bounded number at a time.
 2. Each of a request's images is fetched, told apart by the digest of its bytes, decoded in a pool and embedded in a
-   batch with whatever else is waiting; images with a vector (or a final reason) are carried over.
+   batch with whatever else is waiting; images with a vector (or a final reason) are carried over, also those of an
+   earlier request of the same item of which the result has not been read back yet, or is not there yet.
 3. The result goes out when all images of the request are through, and after the results of earlier requests of the
    same item; a slow host keeps nobody else waiting.
 4. Requests are acknowledged in the order they came, after their results were: what a stop finds in work is done again.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ from models.truth_messages import (
 from streams import topics
 from streams.connection import Connection
 from streams.embed.model_guard import check_model
+from streams.embed.unread_images import Images, UnreadImages, what_came
 from streams.embed.vectors import ImageVectors
 from streams.kafka.dead_letters import DeadLetterLimit, TooManyDeadLetters, dead_letter
 from streams.kafka.origin import origin_of
@@ -80,6 +82,7 @@ class Embed(mode.Service):
         self._app: faust.App | None = None
         self._in_work: dict[Any, deque[_Work]] = {}
         self._last: dict[bytes, asyncio.Task[None]] = {}
+        self._unread = UnreadImages()
         self._handling: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(settings.embed_waiting_max)
 
@@ -118,6 +121,7 @@ class Embed(mode.Service):
         Acknowledged now it would be out of order, and Faust would commit past what was never done.
         """
         self._in_work.clear()
+        self._unread.clear()
 
     async def _agent(self, stream: Any) -> None:
         """One request after the other, none of them acknowledged by the stream.
@@ -215,12 +219,15 @@ class Embed(mode.Service):
             request = read_image_request(event.value)
         except msgspec.DecodeError as error:
             raise BadEvent(f"expected an image request: {error}") from error
+        # Nothing was awaited so far, nor is until what comes of it is put there: an item's requests keep their order.
+        earlier = self._unread.take(event.key, event.message.generation_id)
         if request.gone:
             return Message(event.key, None, [("kindred_writer", self.writer.encode())])
-        if len(request.images) == 1:  # by far the most; gathering it would wait for three turns of the loop
-            images = [await self._image(request.images[0], request)]
-        else:
-            images = await asyncio.gather(*(self._image(each, request) for each in request.images))
+        unread: Images = {}
+        making = [self._made(each, request, earlier, unread) for each in request.images]
+        self._unread.put(event.key, unread)
+        # Of one image by far the most are; gathering it would wait for three turns of the loop.
+        images = [await making[0]] if len(making) == 1 else await asyncio.gather(*making)
         given_up = [each for each in images if each.error and each.attempt >= self.settings.image_attempts_max]
         if given_up and any(each.attempt for each in request.images if not each.error):
             reason = f"{given_up[0].link}: {given_up[0].error} (asked {given_up[0].attempt} times)"
@@ -228,12 +235,42 @@ class Embed(mode.Service):
         embedding = ItemEmbedding(request.image_version, self.vectors.model, tuple(images), self.writer)
         return Message(event.key, write_message(embedding))
 
-    async def _image(self, image: ImageEmbedding, request: ImageRequest) -> ImageEmbedding:
+    def _made(
+        self, image: ImageEmbedding, request: ImageRequest, earlier: Images, unread: Images
+    ) -> Coroutine[Any, Any, ImageEmbedding]:
+        """What will come of an image; put into `unread` unless the request brings its vector along."""
+        if image.vector and request.model == self.vectors.model:
+            return self._carried(image)
+        name = image.link if image.vector or image.error else image_name(image.link)
+        made = unread[name] = asyncio.get_running_loop().create_future()
+        return self._shared(made, self._image(image, name, earlier.get(name)))
+
+    async def _carried(self, image: ImageEmbedding) -> ImageEmbedding:
+        self.metrics.images.labels("carried").inc()
+        return image
+
+    async def _shared(
+        self, made: asyncio.Future[ImageEmbedding], making: Coroutine[Any, Any, ImageEmbedding]
+    ) -> ImageEmbedding:
+        """What comes of an image, told to later requests that wait for it, too."""
+        try:
+            image = await making
+        except BaseException:
+            made.cancel()
+            raise
+        made.set_result(image)
+        return image
+
+    async def _image(
+        self, image: ImageEmbedding, name: str, earlier: asyncio.Future[ImageEmbedding] | None
+    ) -> ImageEmbedding:
         """An image with its vector, or with the reason why it has none."""
-        if image.error or (image.vector and request.model == self.vectors.model):
-            self.metrics.images.labels("carried").inc()
-            return image
-        name = image_name(image.link)
+        known = await what_came(earlier)
+        again = image.attempt > 0 and not image.error  # track asks a host again, knowing what came of it before
+        if known and (known.vector or not again):
+            return await self._carried(known)
+        if image.error:
+            return await self._carried(image)
         try:
             found = await self.vectors.of_link(image.link)
         except BadEvent as error:
