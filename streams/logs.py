@@ -13,6 +13,8 @@ from typing import Any
 
 import orjson
 
+from models.errors import KindredError
+
 FLOOD_INTERVAL_S = 60.0
 TEXT = "%(asctime)s %(levelname)-7s %(name)s  %(message)s"
 NOISY = ("aiokafka", "faust", "mode", "asyncio")
@@ -43,6 +45,20 @@ class Calm(logging.Filter):
         return True
 
 
+class Expected(logging.Filter):
+    """Tells in its own words why the worker stops, if it is an error that we expect; only bugs need a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Changes the records in which mode tells of such an error; nothing is written of a crash but its reason."""
+        if "We experienced a crash!" in str(record.msg):
+            return False
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, KindredError) and str(record.msg).startswith("[^"):
+            record.msg, record.args = "the worker stops: %s", (error,)
+            record.exc_info = record.exc_text = None
+        return True
+
+
 class JsonLines(logging.Formatter):
     """One JSON object a line: at (Unix ms), level, logger, message, and the traceback if there is one."""
 
@@ -65,6 +81,7 @@ def configure_logs(level: str, style: str) -> None:
     as_json = style == "json" or (style == "auto" and not sys.stderr.isatty())
     handler.setFormatter(JsonLines() if as_json else logging.Formatter(TEXT))
     handler.addFilter(Calm())
+    handler.addFilter(Expected())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -89,6 +89,8 @@ class BatchConsumer(mode.Service, abc.ABC):
         self._committed: dict[TopicPartition, int] = {}
         self._committed_at = 0.0
         self._taking_over: asyncio.Future[None] | None = None
+        self._polled = False
+        """Whether it ever began to poll: a worker that fails at its start stops stages that did not start, too."""
 
     consumer: AIOKafkaConsumer
     producer: Producer
@@ -138,6 +140,8 @@ class BatchConsumer(mode.Service, abc.ABC):
     async def on_stop(self) -> None:
         if self._taking_over:
             self._taking_over.cancel()
+        if not self._polled:
+            return
         async with self.batch_lock:
             await self.finish()
             await self.commit(force=True)
@@ -145,6 +149,7 @@ class BatchConsumer(mode.Service, abc.ABC):
     @mode.Service.task
     async def poll(self) -> None:
         """Join the group, then poll and handle until the service stops."""
+        self._polled = True
         await self.prepare()
         self.consumer.subscribe(self.topics, listener=_Listener(self))
         while not self.should_stop:

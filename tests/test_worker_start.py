@@ -1,0 +1,116 @@
+"""A worker that cannot start: the first error is what is seen, and nothing that stops behind it adds to it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mode
+import pytest
+
+from models.truth_messages import ImageEmbedding, ItemEmbedding, write_message
+from models.vectors import pack_half
+from streams import topics
+from streams.connection import Connection
+from streams.kafka.outbox import Message, Outbox
+from streams.settings import Settings
+from streams.worker import STAGES, Front, Parts
+from tests.brokers import TestBroker
+from tests.installation import Installation, free_port
+
+SERVICES = ("index", "embed", "track", "serve", "watch", "rules")
+
+
+class CannotStart(Exception):
+    """What keeps a stage from starting."""
+
+
+class Silent:
+    """A client of which nothing can be asked."""
+
+    async def stop(self) -> None:
+        """It has nothing open."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise CannotStart(name)
+
+
+class Broken(Connection):
+    """A connection that makes some clients and then no more."""
+
+    def __init__(self, clients: int) -> None:
+        super().__init__("127.0.0.1:1")
+        object.__setattr__(self, "left", [Silent()] * clients)
+
+    left: list[Any]
+
+    async def started(self, make: Callable[[], Any], what: str) -> Any:
+        if not self.left:
+            raise CannotStart(what)
+        return self.left.pop()
+
+
+def service(name: str, connection: Connection, folder: Path) -> mode.Service:
+    """One of a worker's services, made as a worker makes it, and not started."""
+    settings = Settings(broker=connection.broker, data=folder, web=f"127.0.0.1:{free_port()}")
+    front = Front(settings)
+    Parts(settings, connection, frozenset(STAGES), None, "cluster", 0, front)
+    stages: dict[str, Any] = dict(front.health.stages)
+    found = stages["serve"].rules if name == "rules" else stages[name]
+    assert isinstance(found, mode.Service)
+    return found
+
+
+STARTS = [
+    *((name, clients) for name in SERVICES for clients in (None, 0, 1)),
+    *((name, 2) for name in ("track", "rules")),  # the others have theirs, or ask nothing of two before they poll
+]
+
+
+@pytest.mark.parametrize(("name", "clients"), STARTS)
+async def test_a_stage_that_did_not_start_stops_in_silence(
+    name: str, clients: int | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it was never started, or not all of its clients could be made, or asking one of them failed."""
+    stage = service(name, Broken(clients or 0), tmp_path)
+    if clients is not None:
+        with pytest.raises(CannotStart):
+            await stage.start()
+
+    await stage.stop()
+
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_what_keeps_a_worker_from_starting_is_its_one_error(
+    broker: TestBroker, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Embeddings of another model are on the topic: one line says so, no traceback, status 1."""
+    installation = Installation(broker.bootstrap, topic_prefix, tmp_path, shards="1", log_format="text")
+    table = topics.topic_table(installation.settings())
+    await broker.create_topics({each.name: each.partitions for each in table})
+    connection = Connection(broker.bootstrap, embedded=broker.embedded is not None)
+    producer = await connection.started(connection.producer, "test")
+    outbox = Outbox(producer)
+    theirs = ItemEmbedding(1, "other@0", (ImageEmbedding("1.jpg", vector=pack_half([1.0, 0.0])),))
+    outbox.put(topic_prefix + topics.ITEM_EMBEDDINGS, 0, Message(b"item", write_message(theirs)))
+    await outbox.deliver()
+    await producer.stop()
+
+    try:
+        worker = installation.worker("--stage", "track", "--stage", "embed")
+        code = worker.process.wait(60)
+    finally:
+        installation.close()
+
+    log = worker.log.read_text()
+    # aiokafka has its own words for a coordinator that is still being found.
+    errors = re.findall(r"^.* (?:WARNING|ERROR|CRITICAL) +(?![ ]|aiokafka).*$", log, re.MULTILINE)
+    assert code == 1, log
+    assert len(errors) == 1, log
+    assert "the worker stops: " in errors[0]
+    assert "holds vectors of the model other@0 (2 dimensions), this worker has" in errors[0]
+    assert "Traceback" not in log
