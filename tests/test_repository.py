@@ -73,13 +73,11 @@ def test_no_registry_is_named() -> None:
 
 
 def test_the_readme_maps_every_folder() -> None:
-    """Each folder of streams has its place in the README's map, and the README links to no file that is not there."""
+    """Each folder of streams has its place in the README's map."""
     readme = (ROOT / "README.md").read_text()
     folders = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "streams").glob("*/__init__.py")}
 
     assert set() == {folder for folder in folders if f"]({folder})" not in readme}
-    linked = re.findall(r"\]\(([\w./-]+)(?:#[\w-]*)?\)", readme)
-    assert [] == [path for path in linked if not (ROOT / path).exists()]
 
 
 def test_no_large_file() -> None:

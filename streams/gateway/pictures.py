@@ -19,7 +19,6 @@ from models.errors import BadEvent, BadRequest, Unavailable
 from models.field_values import shown
 from models.image import ImageLimits, thumbnail
 from models.record import AttributeNames, RecordLimits, parse_record
-from models.request import MODEL
 from models.truth_messages import image_name
 from streams.embed.fetch import ImageFetcher
 from streams.gateway.recommendations import CALL_S, Gateway
@@ -62,8 +61,7 @@ class PictureCalls:
         self.gateway.keys.check_read(request)
         self.gateway.check_ready()
         index, model, item_id = parts
-        if (index, model) != (self.settings.index, MODEL):
-            raise BadRequest(f"there is no {shown(index)} with {shown(model)} here", 404)
+        self.gateway.check_place(index, model)
         link = self._link(item_id, request.rel_url.query.get("name"))
         with self.slots:
             try:

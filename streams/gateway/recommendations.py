@@ -22,8 +22,9 @@ from aiohttp import web
 
 from models.answer import Result, results_bytes
 from models.errors import BadRequest, Unavailable
+from models.field_values import shown
 from models.outside_json import kind_of, list_of, read_object
-from models.request import ImageSeed
+from models.request import MODEL, ImageSeed
 from streams.serve.answer_queue import AnswerQueue
 from streams.serve.answerer import Answerer, Entry, images_of
 from streams.serve.rule_reader import RuleReader
@@ -61,6 +62,13 @@ class Gateway:
         """Add the calls to the web server."""
         web.add("POST", "/1/indexes/*/recommendations", self.recommend, "recommendations")
         web.add("POST", "/1/indexes/*/queries", self.search, "queries")
+
+    def check_place(self, index: str, model: str) -> None:
+        """Raise BadRequest unless a path names our index and model."""
+        if index != self.settings.index:
+            raise BadRequest(f"the index {shown(index)} is not here, only {shown(self.settings.index)}", 404)
+        if model != MODEL:
+            raise BadRequest(f"the model {shown(model)} is not here, only {shown(MODEL)}", 404)
 
     def check_ready(self) -> None:
         """Raise Unavailable while answers would be made from half of the catalog, or of the rules."""

@@ -27,7 +27,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from models.errors import BadEvent, BadRequest, Unavailable
 from models.field_values import shown
 from models.outside_json import read_object
-from models.request import MODEL
+from models.rule import Rule
 from models.rules import parse_rule
 from streams import topics
 from streams.gateway.recommendations import CALL_S, Gateway
@@ -83,10 +83,7 @@ class RuleCalls:
     def _check(self, parts: tuple[str, ...]) -> None:
         """Raise unless the path names our index and model, and the rules are loaded."""
         self.gateway.share.spend(CALL_S)
-        if parts[0] != self.settings.index:
-            raise BadRequest(f"the index {shown(parts[0])} is not here, only {shown(self.settings.index)}", 404)
-        if parts[1] != MODEL:
-            raise BadRequest(f"the model {shown(parts[1])} is not here, only {shown(MODEL)}", 404)
+        self.gateway.check_place(parts[0], parts[1])
         if self.gateway.stopping:
             raise Unavailable("this worker is stopping; ask another")
         if not self.rules.loaded:
@@ -134,8 +131,7 @@ class RuleCalls:
                 for number in range(start, min(start + TOGETHER, len(raws))):
                     raw = bytes(raws[number])
                     try:
-                        rules[_checked_id(_named(raw).rule_id)] = raw
-                        parse_rule(_named(raw).rule_id, raw)
+                        rules[read_rule(raw).rule_id] = raw
                     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                         raise BadRequest(f"rule {number} of the batch: {error}") from error
                     except (BadEvent, BadRequest) as error:
@@ -216,6 +212,12 @@ class RuleCalls:
 
     def _now(self) -> str:
         return iso_time(self.gateway.answerer.clock_ms())
+
+
+def read_rule(raw: bytes) -> Rule:
+    """A rule that names itself, as calls bring it; an error of msgspec, BadEvent or BadRequest says why it is none."""
+    rule_id = _checked_id(_named(raw).rule_id)
+    return parse_rule(rule_id, raw)
 
 
 def _checked_id(rule_id: str) -> str:

@@ -65,7 +65,7 @@ class AnswerQueue:
     def _slice(self) -> list[tuple[_Call, Entry]]:
         """Whose entries come next.  A call of many entries goes on in the next slice, before those behind it."""
         taken: list[tuple[_Call, Entry]] = []
-        hits = 0
+        current = Slice()
         while self._waiting:
             call = self._waiting[0]
             if call.done.done():  # its client has gone
@@ -73,8 +73,7 @@ class AnswerQueue:
                 continue
             start = len(call.results) + sum(1 for other, _ in taken if other is call)
             for entry in call.entries[start:]:
-                hits += hits_asked(entry)
-                if taken and (hits > SLICE_HITS_MAX or len(taken) >= SLICE_ENTRIES_MAX):
+                if not current.takes(entry):
                     return taken
                 taken.append((call, entry))
             self._waiting.popleft()
@@ -97,6 +96,23 @@ class AnswerQueue:
             call.results.append(result)
             if len(call.results) == len(call.entries) and not call.done.done():
                 call.done.set_result(call.results)
+
+
+@dataclass
+class Slice:
+    """How much is answered at once: one entry, and more as long as their number and their hits allow it."""
+
+    answers: int = 1
+    """Of each entry."""
+    _entries: int = 0
+    _hits: int = 0
+
+    def takes(self, entry: Entry) -> bool:
+        """Whether the next entry still belongs to it; not to be asked again after a no."""
+        first = self._entries == 0
+        self._entries += self.answers
+        self._hits += self.answers * hits_asked(entry)
+        return first or (self._entries <= SLICE_ENTRIES_MAX and self._hits <= SLICE_HITS_MAX)
 
 
 def hits_asked(entry: Entry) -> int:

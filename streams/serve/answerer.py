@@ -102,13 +102,10 @@ class Answerer:
         self.asked()
         started = time.perf_counter()
         now_ms = self.clock_ms()
-        shards = list(self.index.shards.values())
-        for shard in shards:
-            shard.advance(now_ms)
         return answer_requests(
             entries,
             images,
-            shards,
+            shards_at(self.index, now_ms),
             self.rules,
             now_ms,
             mean=self.index.mean,
@@ -120,6 +117,14 @@ class Answerer:
                 elapsed_ms=lambda: int((time.perf_counter() - started) * 1000),
             ),
         )
+
+
+def shards_at(index: LoadedShards, now_ms: int) -> list[Shard]:
+    """The shards as they are at a moment (Unix ms): sale windows opened and closed."""
+    shards = list(index.shards.values())
+    for shard in shards:
+        shard.advance(now_ms)
+    return shards
 
 
 def images_of(entries: Iterable[Entry]) -> list[ImageSeed]:

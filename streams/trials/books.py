@@ -7,11 +7,10 @@ from collections.abc import Iterable
 import msgspec
 
 from models.errors import BadEvent, BadRequest
-from models.field_values import shown
 from models.rule import Rule
 from models.rule_trial import RulesAt, candidate_rules, same_meaning
-from models.rules import DEFAULT_RULE_ID, parse_rule
-from streams.gateway.rules import RULE_ID_BYTES_MAX
+from models.rules import DEFAULT_RULE_ID
+from streams.gateway.rules import read_rule
 from streams.serve.rule_reader import RuleReader
 from streams.trials.messages import Refused, TrialAnswer, TrialCall
 from streams.web.admission import Pace
@@ -92,24 +91,12 @@ class TrialBooks:
                     book.put(rule)
 
 
-class _Named(msgspec.Struct):
-    """As much of a rule as says which it is."""
-
-    rule_id: str = msgspec.field(name="objectID")
-
-
-_named = msgspec.json.Decoder(_Named).decode
-
-
 def _rule(raw: bytes) -> Rule:
     """A rule of the candidate.  BadEvent or BadRequest says why it is none."""
     try:
-        rule_id = _named(raw).rule_id
+        return read_rule(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"expected a rule as JSON: {error}") from error
-    if not 1 <= len(rule_id.encode()) <= RULE_ID_BYTES_MAX:
-        raise BadRequest(f"objectID: expected 1 to {RULE_ID_BYTES_MAX} bytes, got {shown(rule_id)}")
-    return parse_rule(rule_id, raw)
 
 
 def _state(rule: Rule, stored: Rule | None) -> str:

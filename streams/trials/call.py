@@ -25,12 +25,11 @@ from indexes.pins import Fate
 from indexes.tried_answers import Tried, try_rules
 from models.errors import BadRequest, Unavailable
 from models.field_values import shown
-from models.request import MODEL, ImageSeed, Request
+from models.request import ImageSeed, Request
 from streams.gateway.recommendations import CALL_S, Gateway
 from streams.gateway.rules import PATH, RULES_MAX
-from streams.serve.answer_queue import SLICE_ENTRIES_MAX as ANSWERS_MAX
-from streams.serve.answer_queue import SLICE_HITS_MAX, hits_asked
-from streams.serve.answerer import Entry, Images, images_of
+from streams.serve.answer_queue import SLICE_ENTRIES_MAX, Slice
+from streams.serve.answerer import Entry, Images, images_of, shards_at
 from streams.trials.books import TrialBooks
 from streams.trials.messages import PinCount, RuleCount, TrialAnswer, TrialCall, TriedEntry, read_call
 from streams.web.admission import Pace, Share, Slots
@@ -46,8 +45,8 @@ CALL_S_MAX = 5.0
 """After which it does too."""
 SHARE_MAX = 0.2
 """Of the loop."""
-SLICE_ENTRIES_MAX = ANSWERS_MAX // 2
-"""Of a slice: each is answered twice."""
+ANSWERS = 2
+"""Of each entry."""
 LARGE_BYTES = 10_000
 """Of a body, from which on reading it is a slice of its own."""
 CONTEXTS_MAX = 100
@@ -72,10 +71,7 @@ class TrialCalls:
         gateway = self.gateway
         gateway.share.spend(CALL_S)
         gateway.keys.check_rules(request)
-        if parts[0] != gateway.settings.index:
-            raise BadRequest(f"the index {shown(parts[0])} is not here, only {shown(gateway.settings.index)}", 404)
-        if parts[1] != MODEL:
-            raise BadRequest(f"the model {shown(parts[1])} is not here, only {shown(MODEL)}", 404)
+        gateway.check_place(parts[0], parts[1])
         gateway.check_ready()
         with self.slots:
             body = await gateway.bodies.read(request, values_max=None)
@@ -139,7 +135,7 @@ class Trial:
                 await self._answered(replays, await self._images(wanted))
             else:
                 waiting += replays
-                if len(waiting) >= SLICE_ENTRIES_MAX:
+                if len(waiting) >= SLICE_ENTRIES_MAX // ANSWERS:
                     await self._answered(waiting, {})
                     waiting = []
             self.answer.done += 1
@@ -164,7 +160,7 @@ class Trial:
             await self.pace.turn()
             if self.gateway.stopping:
                 raise Unavailable("this worker is stopping; ask another")
-            end = _slice_end(replays, start)
+            end = _currentend(replays, start)
             with self.pace.spent():
                 self._answer(replays[start:end], images)
             start = end
@@ -176,9 +172,7 @@ class Trial:
     def _answer(self, replays: Sequence[Replay], images: Images) -> None:
         answerer, books = self.answerer, self.books
         now_ms = answerer.clock_ms()
-        shards = list(answerer.index.shards.values())
-        for shard in shards:
-            shard.advance(now_ms)
+        shards = shards_at(answerer.index, now_ms)
         entries = [replay.entry for replay in replays]
         tried = try_rules(entries, images, shards, books.before, books.after, now_ms, mean=answerer.index.mean)
         for (entry, times), each in zip(replays, tried, strict=True):
@@ -227,12 +221,11 @@ class Trial:
         count.times += times
 
 
-def _slice_end(replays: Sequence[Replay], start: int) -> int:
-    """Where a slice ends that begins at `start`.  A hit counts twice, since there are two answers."""
-    hits = 0
+def _currentend(replays: Sequence[Replay], start: int) -> int:
+    """Where a slice ends that begins at `start`."""
+    current = Slice(ANSWERS)
     for number in range(start, len(replays)):
-        hits += 2 * hits_asked(replays[number].entry)
-        if number > start and (hits > SLICE_HITS_MAX or number - start >= SLICE_ENTRIES_MAX):
+        if not current.takes(replays[number].entry):
             return number
     return len(replays)
 

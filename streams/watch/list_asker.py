@@ -16,7 +16,7 @@ from indexes.results import AnswerSettings
 from indexes.shard import Shard
 from indexes.watches import Asked, Watches
 from models.vectors import Vectors
-from streams.serve.answerer import LoadedShards
+from streams.serve.answerer import LoadedShards, shards_at
 from streams.serve.rule_reader import RuleReader
 from streams.settings import Settings
 from streams.web.admission import Share
@@ -126,9 +126,8 @@ class ListAsker:
             index_name=self.settings.index, shards_total=self.settings.shards, lag_ms=self.index.lags_ms(now_ms)
         )
         try:
-            asked = self.watches.ask(
-                item_ids, self._shards(), self.rules.book, now_ms, mean=self.index.mean, settings=settings
-            )
+            shards = shards_at(self.index, now_ms)
+            asked = self.watches.ask(item_ids, shards, self.rules.book, now_ms, mean=self.index.mean, settings=settings)
         except Exception:
             if len(item_ids) > 1:
                 return [one for item_id in item_ids for one in self._ask([item_id], now_ms)]
@@ -143,11 +142,7 @@ class ListAsker:
         return asked
 
     def _shards(self) -> list[Shard]:
-        shards = list(self.index.shards.values())
-        now_ms = self.clock_ms()
-        for shard in shards:
-            shard.advance(now_ms)
-        return shards
+        return shards_at(self.index, self.clock_ms())
 
     async def turn(self) -> None:
         """Let others have the loop, as long as the share is used up."""
