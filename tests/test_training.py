@@ -68,6 +68,20 @@ def test_muon_keeps_singular_vectors_and_brings_singular_values_near_one(shape: 
     assert ((s > 0.4) & (s < 1.3)).all()
 
 
+@pytest.mark.parametrize("rank", [1, 5, 60])
+def test_muon_in_bfloat16_stays_bounded_for_gradients_of_low_rank(rank: int) -> None:
+    """The leading singular values are those of float32 within .02, and rounding makes no other larger than a step's."""
+    rng = torch.Generator().manual_seed(rank)
+    for rows, columns in ((256, 2304), (768, 256), (64, 27)):
+        x = torch.randn(rows, rank, generator=rng) @ torch.randn(rank, columns, generator=rng)
+
+        exact, rounded = (torch.linalg.svdvals(muon.orthogonal(x, bfloat16)) for bfloat16 in (False, True))
+
+        there = min(rank, rows, columns)
+        torch.testing.assert_close(rounded[:there], exact[:there], rtol=0, atol=0.02)
+        assert rounded.max() < 1.3
+
+
 def test_a_muon_step_is_as_long_as_the_rate_says() -> None:
     """The root mean square of a step is a fifth of the rate, whatever the gradient's size and the kernel's shape."""
     for scale in (1e-4, 1e3):

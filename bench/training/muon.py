@@ -20,11 +20,26 @@ A, B, C = 3.4445, -4.7750, 2.0315
 STEPS = 5
 
 
-def orthogonal(x: Tensor) -> Tensor:
-    """Nearly the orthogonal factor of a matrix: singular values near 1, singular vectors kept; any shape [m, n]."""
+def orthogonal(x: Tensor, bfloat16: bool = False) -> Tensor:
+    """Nearly the orthogonal factor of a matrix: singular values near 1, singular vectors kept; any shape [m, n].
+
+    In bfloat16 on the matrix itself: rounding gives a Gram matrix of low rank negative eigenvalues, which every step
+    multiplies, while the matrix's own errors stay as small as they are.
+    """
     if x.shape[0] > x.shape[1]:
-        return orthogonal(x.T).T
+        return orthogonal(x.T, bfloat16).T
     x = x / (x.norm() + 1e-7)
+    return _on_itself(x.bfloat16()).float() if bfloat16 else _on_gram(x)
+
+
+def _on_itself(x: Tensor) -> Tensor:
+    for _ in range(STEPS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=B, alpha=C), x, beta=A)
+    return x
+
+
+def _on_gram(x: Tensor) -> Tensor:
     gram = x @ x.T
     product = None
     for _ in range(STEPS):
@@ -43,9 +58,15 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        parameters: Iterable[Tensor],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        bfloat16: bool = False,
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self._bfloat16 = bfloat16
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
@@ -58,7 +79,7 @@ class Muon(torch.optim.Optimizer):
                     state["momentum"] = torch.zeros_like(parameter)
                 state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
                 ahead = parameter.grad.lerp(state["momentum"], group["momentum"])
-                change = orthogonal(ahead.reshape(len(ahead), -1))
+                change = orthogonal(ahead.reshape(len(ahead), -1), self._bfloat16)
                 scale = 0.2 * max(change.shape) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(change.reshape(parameter.shape), alpha=-group["lr"] * scale)

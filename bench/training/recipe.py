@@ -51,7 +51,8 @@ class Recipe:
 
     # Network and descent.
     depths: tuple[int, ...] = (1, 2, 3, 1)  # residual blocks of the four stages
-    batch: int = 64
+    batch: int = 128
+    bfloat16: bool = True  # convolutions and Muon's iterations; weights, batch norms and losses stay float32
     rate: float = 6e-3
     decay: float = 0.03
     warm_up: int = 100  # steps

@@ -66,7 +66,7 @@ class Run:
         ]
         self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(groups, lr=recipe.rate, fused=True),
-            Muon(matrices, lr=recipe.rate, weight_decay=recipe.decay),
+            Muon(matrices, lr=recipe.rate, weight_decay=recipe.decay, bfloat16=recipe.bfloat16),
         ]
 
     def step(self, batch: Batch, scale: float, share: float) -> None:
@@ -92,7 +92,9 @@ class Run:
     def _losses(self, batch: Batch, scale: float) -> dict[str, Tensor]:
         recipe = self.recipe
         target, other, queue = (torch.from_numpy(x) for x in (batch.target, batch.other, batch.queue))
-        raw, features = self.student(normalized(batch.pixels))
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
+            raw, features = self.student(normalized(batch.pixels))
+        raw, features = raw.float(), features.float()
         e, u = (nn.functional.normalize(x, dim=1) for x in (raw, target))
         out = {}
         if recipe.mse:
