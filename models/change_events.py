@@ -103,7 +103,7 @@ def _field_of_object(key: bytes) -> str | None:
         if key.startswith(b'{"'):
             raise BadEvent(f"key: expected text or a JSON object with one field, got {key[:64]!r}: {error}") from error
         return None
-    _check_keys("key", key, value)
+    check_keys("key", key, value)
     told = key_field(value)
     if isinstance(told, int) and not isinstance(told, bool):
         told = str(told)
@@ -122,12 +122,12 @@ def _parse_json(name: str, data: bytes | None) -> Any:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise BadEvent(f"{name}: expected JSON, got {data[:32]!r}: {error}") from error
-    _check_keys(name, data, value)
+    check_keys(name, data, value)
     return value
 
 
-def _check_keys(name: str, data: bytes, value: Any) -> None:
-    """BadEvent if a key stands twice in an object of `data`, of which decoding kept `value`."""
+def check_keys(name: str, data: bytes, value: Any) -> None:
+    """BadEvent, beginning with `name`, if a key stands twice in an object of `data`, of which decoding kept `value`."""
     with contextlib.suppress(orjson.JSONEncodeError):
         if orjson.dumps(value) == data:  # most serializers write as this one does, and it writes each once
             return

@@ -64,6 +64,7 @@ def test_event_lines():
         (b'{"key": null, "value": {}}', "f:7: expected a text or an object as key"),
         (b'{"key": "a", "value": {}, "headers": [1]}', "f:7: expected a text or an object as key"),
         (b'{"key": "a"}', "f:7: expected a text"),
+        (b'{"objectID": "a", "x": {"b": 1, "b": 2}}', "f:7: expected each key once, but 'b' stands twice"),
     ],
 )
 def test_lines_that_cannot_be_read(line, expected):
@@ -128,6 +129,7 @@ def test_rules():
     rule = {"objectID": "r", "condition": {"filters": "price > 10"}, "consequence": {"hide": [{"objectID": "y"}]}}
 
     assert [Change(b"r", orjson.dumps(rule))] == rule_changes(orjson.dumps(rule), "f")
+    assert [Change(b"r", orjson.dumps(rule))] == rule_changes(b"\xef\xbb\xbf" + orjson.dumps(rule), "f")
     assert [b"r", b"s"] == [each.key for each in rule_changes(orjson.dumps([rule, {"objectID": "s"}]), "f")]
 
 
@@ -139,6 +141,10 @@ def test_rules():
         (b'[{"objectID": "a"}, {}]', 'f, rule 2: expected a text as "objectID"'),
         (b'{"objectID": "a", "condition": {"filters": "price >"}}', "f, rule 1: rule .*a.*filters"),
         (b'{"objectID": "a", "consequenze": {}}', "f, rule 1: .*consequenze"),
+        (
+            b'[{"objectID": "a"}, {"objectID": "b", "enabled": true, "enabled": false}]',
+            "f, rule 2: .*enabled' stands tw",
+        ),
     ],
 )
 def test_rules_refused(text, expected):

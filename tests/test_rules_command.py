@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -214,10 +215,21 @@ async def test_rules_that_cannot_be_understood(kindred: Kindred, tmp_path: Path)
     assert 'rule 3: expected a text as "objectID"' in result.stdout
     assert "good\tnew\t0\t1" in result.stdout
 
-    for content, words in ((b"{", "as JSON"), (orjson.dumps([bad]), "no rule of the file can be understood")):
-        (tmp_path / "broken.json").write_bytes(content)
-        result = await kindred("rules", "try", str(tmp_path / "broken.json"), "--requests", asked)
+    twice = b'[\n {"objectID": "twice", "enabled": true, "enabled": false}]'
+    for content, words in (
+        (b'{"objectID":\n', "expected a rule or a list of rules as JSON, got unexpected end of data: line 2 column 1"),
+        (orjson.dumps([bad]), ", rule 1: rule 'bad': consequence.params.filters at position 8 (the end): expected a"),
+        (twice, ", rule 1: rule 'twice': expected each key once, but 'enabled' stands twice"),
+        (None, " cannot be read: No such file or directory"),
+    ):
+        broken = tmp_path / "broken.json"
+        broken.unlink(missing_ok=True)
+        if content is not None:
+            broken.write_bytes(content)
+        result = await kindred("rules", "try", str(broken), "--requests", asked)
         assert (result.exit_code, words in result.stderr) == (1, True), result.output
+        assert str(broken) in result.stderr
+        assert not re.search(r"error: \d", result.stderr), "no answer of a worker's, so no status"
 
 
 async def test_nothing_to_replay_or_nobody_to_ask(kindred: Kindred, shop: Shop, tmp_path: Path) -> None:

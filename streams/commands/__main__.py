@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from models.errors import KindredError
+from models.errors import BadRequest, KindredError
 from streams.commands.model import model
 from streams.commands.publish import publish
 from streams.commands.questions import dead_letters, item, similar, status
@@ -57,7 +57,8 @@ class Commands(click.Group):
         except BadSetting as error:
             raise Failed(str(error), 2) from error
         except KindredError as error:
-            status = getattr(error, "status", None)
+            # A status is what an answer has; a file or an argument that cannot be used has none.
+            status = None if isinstance(error, BadRequest) else getattr(error, "status", None)
             raise Failed(f"{status}: {error}" if status else str(error), 1) from error
         ctx.exit(code if isinstance(code, int) else 0)
 

@@ -34,6 +34,7 @@ from streams.trials.table import show_trial
 LIMIT = 1_000
 FILE_LIMIT = 100_000
 LIST_LIMIT = 200
+REFUSED_SHOWN = 20
 UNITS_MS = {"s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -172,11 +173,15 @@ def try_rules(
         raise click.UsageError("Only one of FILE and --requests can be standard input.")
     settings = Settings.read(os.environ, web=web)
     for each in deleted:
-        item_key(each)
+        try:
+            item_key(each)
+        except BadEvent as error:
+            raise click.BadParameter(str(error), param_hint="--delete") from None
     changed, refused = _rules_of(source) if source is not None else ({}, [])
     terminal = Terminal()
     if refused and not changed and not deleted:
-        raise BadRequest("no rule of the file can be understood:\n" + "\n".join(refused[:20]))
+        more = [f"and {len(refused) - REFUSED_SHOWN:,} more"] if len(refused) > REFUSED_SHOWN else []
+        raise BadRequest("\n".join([f"no rule of {source} can be understood:", *refused[:REFUSED_SHOWN], *more]))
     call = TrialCall([msgspec.Raw(rule.raw) for rule in changed.values()], list(deleted), only, at_ms)
     name = (
         source if source not in (None, "-") else "standard input" if source else "no rule" if only else "the deletion"

@@ -16,11 +16,15 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
+from models.change_events import ITEM_ID_BYTES_MAX, check_keys
 from models.errors import BadEvent
 
-ITEM_ID_BYTES_MAX = 512
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_ITEM_ID = 'a text as "objectID" (or "key" and "value")'
+_RULE_ID = 'a text as "objectID", the id of the rule'
 
 
 class Change(NamedTuple):
@@ -83,25 +87,31 @@ def read_rules(text: bytes, name: str) -> Iterator[Change | BadEvent]:
 
     Raises BadEvent when the file as a whole is no JSON.
     """
+    text = text.removeprefix(BYTE_ORDER_MARK)
     try:
         content = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise BadEvent(f"{name}: expected a rule or a list of rules as JSON, got {error}") from None
-    for number, rule in enumerate(content if isinstance(content, list) else [content], start=1):
-        yield _rule_change(rule, f"{name}, rule {number}")
+    written = msgspec.json.decode(text, type=list[msgspec.Raw]) if isinstance(content, list) else [text]
+    for number, (rule, as_written) in enumerate(zip(_listed(content), written, strict=True), start=1):
+        yield _rule_change(rule, bytes(as_written), f"{name}, rule {number}")
 
 
-def _rule_change(rule: object, where: str) -> Change | BadEvent:
+def _listed(content: object) -> list[object]:
+    return content if isinstance(content, list) else [content]
+
+
+def _rule_change(rule: object, as_written: bytes, where: str) -> Change | BadEvent:
     from models.rules import parse_rule  # loads NumPy, which those who publish stock levels should not wait for
 
     if not isinstance(rule, dict):
         return BadEvent(f"{where}: expected an object, got {_shown(rule)}")
     try:
-        change = Change(_item_key(rule, where), orjson.dumps(rule))
+        change = Change(_item_key(rule, where, _RULE_ID), orjson.dumps(rule))
     except BadEvent as error:
         return error
     try:
-        parse_rule(change.key.decode(), change.value or b"")
+        parse_rule(change.key.decode(), as_written)
     except BadEvent as error:
         return BadEvent(f"{where}: {error}")
     return change
@@ -121,7 +131,7 @@ def item_key(item_id: str) -> bytes:
 def _objects(lines: Iterable[bytes], name: str, first: int) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
     """Place, line and object of every line that is not empty."""
     for number, line in enumerate(lines, start=first):
-        line = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
+        line = line.removeprefix(BYTE_ORDER_MARK).strip() if number == 1 else line.strip()
         if not line:
             continue
         where = f"{name}:{number}"
@@ -131,6 +141,7 @@ def _objects(lines: Iterable[bytes], name: str, first: int) -> Iterator[tuple[st
             raise BadEvent(f"{where}: expected one JSON object a line, got {_start(line)} ({error})") from None
         if not isinstance(entry, dict):
             raise BadEvent(f"{where}: expected an object, got {_shown(entry)}")
+        check_keys(where, line, entry)
         yield where, line, entry
 
 
@@ -148,10 +159,10 @@ def _event(entry: dict[str, Any], where: str) -> Change | None:
     )
 
 
-def _item_key(entry: dict[str, Any], where: str) -> bytes:
+def _item_key(entry: dict[str, Any], where: str, expected: str = _ITEM_ID) -> bytes:
     item_id = entry.get("objectID")
     if not isinstance(item_id, str):
-        raise BadEvent(f'{where}: expected a text as "objectID" (or "key" and "value"), got {_shown(entry)}')
+        raise BadEvent(f"{where}: expected {expected}, got {_shown(entry)}")
     try:
         return item_key(item_id)
     except BadEvent as error:

@@ -164,7 +164,7 @@ class TrialClient:
             message = "it is no worker of Kindred's"
         if status == 403:
             message += " (KINDRED_ADMIN_KEY)"
-        where = f"the worker at {self.settings.web} says: {message}"
+        where = f"the worker at {self.settings.web} answers {status}: {message}"
         if status == 404 and "nothing at" in message:
             where += "; has it the stage serve, and this version of Kindred?"
         return Unavailable(where) if status >= 500 or status == 429 else BadRequest(where, status)
