@@ -1,8 +1,6 @@
-"""A watched list: what is known of it after it was asked, when it is due again, and the words for why."""
+"""A watched list: what is known of it after it was asked, and the words for why it is asked again."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 
@@ -30,15 +28,6 @@ class WatchedList:
         self.pushed: bytes | None = None
         """Digest of what others have last been told; None: nothing."""
         self.not_before_ms = 0
-
-
-class Due(NamedTuple):
-    """That a list is to be asked again."""
-
-    reasons: list[Reason]
-    since_ms: int
-    ticket: int
-    """Tells its entry in the queue from those of earlier times."""
 
 
 def cutoff(question: Question, outcome: Outcome) -> float:

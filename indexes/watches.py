@@ -8,26 +8,26 @@ apply, and of the mean.  What is known of each after it was asked:
 2. Its bound, for items that are no members (`entry_bounds.py`).
 3. The rules that applied.  When a rule or its window turns, they are chosen again, which is cheap, and compared.
 
-What is touched is due to be asked again, once in `INTERVAL_MS` at most, whatever happens in between; several are asked
-together.  It is pushed only if the list that comes out is not the one that was pushed last.
+What is touched is due to be asked again (`due_lists.py`), once in `INTERVAL_MS` at most, whatever happens in between;
+several are asked together.  It is pushed only if the list that comes out is not the one that was pushed last.
 
 Easy to get wrong: asking too often is a cost, asking too seldom a fault.  So whatever is not known for sure is asked.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from indexes.answering import answer_requests
+from indexes.due_lists import DueLists
 from indexes.entry_bounds import EntryBounds
 from indexes.item_changes import STRUCTURE, ItemChange
 from indexes.outcome import Outcome
 from indexes.question import Question
 from indexes.results import AnswerSettings
 from indexes.shard import Shard
-from indexes.watched_list import Due, WatchedList, change_reason, cutoff, rule_reason
+from indexes.watched_list import WatchedList, change_reason, cutoff, rule_reason
 from models.answer import Result, retrieved
 from models.ranking import pins_of
 from models.request import Request
@@ -64,9 +64,7 @@ class Watches:
         self._slot_of: dict[str, int] = {}
         self._free: list[int] = []
         self._holders: dict[str, set[int]] = {}
-        self._due: dict[int, Due] = {}
-        self._heap: list[tuple[int, int, int]] = []
-        self._tickets = 0
+        self._due = DueLists()
         self._turns = RuleTurns()
         self._sweep: dict[int, Reason] = {}
 
@@ -113,7 +111,7 @@ class Watches:
         one = self._lists.pop(slot)
         self._unhold(slot, one.members)
         self._bounds.drop(slot)
-        self._due.pop(slot, None)
+        self._due.drop(slot)
         self._sweep.pop(slot, None)
         self._free.append(slot)
         return one.pushed
@@ -192,35 +190,20 @@ class Watches:
         return rules.applicable(sources, watch.request.contexts, now_ms)
 
     def _mark(self, slot: int, reason: Reason, now_ms: int) -> None:
-        known = self._due.get(slot)
-        if known is not None:
-            if len(known.reasons) < 4 * REASONS_MAX and reason not in known.reasons:
-                known.reasons.append(reason)
-            return
-        self._tickets += 1
-        self._due[slot] = Due([reason], now_ms, self._tickets)
-        self._bounds.close(slot)
-        heapq.heappush(self._heap, (max(now_ms, self._lists[slot].not_before_ms), self._tickets, slot))
+        if self._due.put(slot, reason, now_ms, self._lists[slot].not_before_ms):
+            self._bounds.close(slot)
 
     # Asking again
 
     def due(self, now_ms: int, count: int) -> list[str]:
         """Items whose lists are to be asked now, those that have waited longest first; at most `count`."""
-        found: list[str] = []
-        while self._heap and len(found) < count:
-            due_ms, ticket, slot = self._heap[0]
-            waiting = self._due.get(slot)
-            if waiting is not None and waiting.ticket == ticket:
-                if due_ms > now_ms:
-                    break
-                found.append(self._lists[slot].watch.item_id)
-            heapq.heappop(self._heap)
+        found = [self._lists[slot].watch.item_id for slot in self._due.take(now_ms, count)]
         while self._sweep and len(found) < count:
             slot, reason = self._sweep.popitem()
             if slot in self._due or self._lists[slot].not_before_ms > now_ms:
                 self._mark(slot, reason, now_ms)
             else:
-                self._due[slot] = Due([reason], now_ms, 0)
+                self._due.put_taken(slot, reason, now_ms)
                 found.append(self._lists[slot].watch.item_id)
         return found
 
@@ -259,7 +242,7 @@ class Watches:
     def give_up(self, item_id: str) -> None:
         """This list cannot be asked: leave it as it is until its source changes."""
         slot = self._slot_of[item_id]
-        self._due.pop(slot, None)
+        self._due.drop(slot)
         self._bounds.drop(slot)
         self._lists[slot].usable = False
 
@@ -290,7 +273,7 @@ class Watches:
         self._hold(slot, one.members - before)
         one.made = list_digest(result)
         one.not_before_ms = now_ms + INTERVAL_MS
-        due = self._due.pop(slot)
+        due = self._due.end(slot)
         changed = one.made != one.pushed and (one.made != EMPTY or one.pushed is not None)
         told = [why for why in due.reasons if why.get("objectID") in (None, *before, *one.members)]
         return Asked(one.watch.item_id, result, one.made, changed, (told or due.reasons)[:REASONS_MAX], due.since_ms)

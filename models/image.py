@@ -5,7 +5,8 @@ Easy to get wrong:
 * Every failure is a `BadEvent` with its reason in words; a picture that Pillow only half understands is refused.
 * Size is judged by the header, before anything of that size is allocated, by our own limit: Pillow's
   `MAX_IMAGE_PIXELS` is one global for the whole process and only warns up to twice its value.
-* Only the formats that shops use are tried.  Pillow knows forty more, among them EPS, which runs Ghostscript.
+* Only the formats that shops use are tried (`image_header.py`).  Pillow knows forty more, among them EPS, which runs
+  Ghostscript.
 * The picture is *squashed* into the square (its sides' ratio is lost): the whole item stays visible to the network.
 """
 
@@ -35,6 +36,7 @@ from PIL import (  # the plugins are imported here, so that no thread has to
 )
 
 from models.errors import BadEvent
+from models.image_header import format_of, webp_size
 from models.request_seeds import Crop
 
 Pixels = NDArray[np.uint8]
@@ -49,10 +51,6 @@ decode .9991 in the mean, .995 at worst (without any of this: .9991, .997); P@10
 
 # Pillow warns of every oddity of a stranger's file in words of its own: a flood in the log that nobody can act on.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-
-_AVIF_BRANDS = {b"avif", b"avis"}
-"""Other media of the same container (HEIC, MP4) carry none of them."""
-_FTYP_BYTES_MAX = 256
 
 _ONE_AVIF = threading.Lock()
 """One at a time: an AVIF file may claim 64 x 64 pixels while its AV1 data has as many as libavif allows, 16,384
@@ -151,10 +149,10 @@ def _decoded(
     """Pixels of `data`, or of a part of it, shrunk to `target(width, height)` before they are turned upright."""
     if len(data) > limits.image_bytes_max:
         raise BadEvent(f"image is {_megabytes(len(data))}, at most {_megabytes(limits.image_bytes_max)} are accepted")
-    kind = _kind(data)
+    kind = format_of(data)
     try:
         if kind == "WEBP":  # Pillow's decoder allocates the whole canvas as it opens the file
-            _check_pixels(*_webp_size(data), limits)
+            _check_pixels(*webp_size(data), limits)
         turn: AbstractContextManager[Any] = _ONE_AVIF if kind == "AVIF" else nullcontext()
         # Not Image.open: it would judge the size by Pillow's global limit, and try other formats.
         with turn, Image.OPEN[kind][0](io.BytesIO(data), "") as image:
@@ -178,56 +176,12 @@ def _decoded(
         raise BadEvent(f"{kind} image cannot be decoded: {error or type(error).__name__}") from error
 
 
-def _kind(data: bytes) -> str:
-    """Pillow's name of the format, by the first bytes alone."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if data[4:8] == b"ftyp" and _AVIF_BRANDS & _brands(data):
-        return "AVIF"
-    if data.startswith((b"II*\0", b"MM\0*")):
-        return "TIFF"
-    if data.startswith(b"BM"):
-        return "BMP"
-    found = f"begins with {data[:16]!r}" if data else "is empty"
-    raise BadEvent(f"expected a JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP image, but it {found}")
-
-
-def _brands(data: bytes) -> set[bytes]:
-    """What an ISO media file says it is (ISO 14496-12, 4.3): its major brand, a version, and brands it is also."""
-    end = min(int.from_bytes(data[:4]), _FTYP_BYTES_MAX)
-    return {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
-
-
 def _check_pixels(width: int, height: int, limits: ImageLimits) -> None:
     if width * height > limits.image_pixels_max:
         raise BadEvent(
             f"image is {width} x {height} pixels ({width * height / 1e6:.1f} megapixels), "
             f"at most {limits.image_pixels_max / 1e6:.1f} megapixels are accepted"
         )
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """Canvas size of a WebP file, from its first chunk.
-
-    Layout: https://developers.google.com/speed/webp/docs/riff_container and RFC 6386, section 9.1 (lossy).
-    """
-    chunk = data[12:16]
-    if len(data) < 30:
-        raise BadEvent("WebP image ends within its header")
-    if chunk == b"VP8X":
-        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-    if chunk == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if chunk == b"VP8 ":
-        return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
-    raise BadEvent(f"WebP image begins with a chunk {chunk!r}, expected VP8, VP8L or VP8X")
 
 
 def _check_tiff(image: Image.Image, limits: ImageLimits) -> None:

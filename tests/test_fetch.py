@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 
 from models.errors import BadEvent, Unavailable
 from streams.embed.data_link import DATA_BYTES_MAX, read_data_link
-from streams.embed.fetch import HostBusy, ImageFetcher
+from streams.embed.fetch import ImageFetcher
+from streams.embed.image_response import HostBusy
 from streams.fetch_guard import AddressGuard, AddrInfo, GuardedResolver, RefusedAddress
 
 IMAGE = b"\xff\xd8\xff not looked into"

@@ -3,8 +3,8 @@
 Easy to get wrong:
 
 * What a link leads to is a stranger's.  Nothing it says of itself (content type, length, encoding) is trusted, and
-  every step (redirect, look-up, connection) is judged anew: see `streams/fetch_guard.py`, and for files
-  `image_root.py`.
+  every step (redirect, look-up, connection) is judged anew: see `streams/fetch_guard.py` for addresses,
+  `image_response.py` for answers and `image_root.py` for files.
 * Of the two errors one is for ever and one is not: BadEvent (never ask again) and Unavailable (ask again later).
 * The seconds count for looking up, connecting and reading over all redirects, not for waiting behind other fetches.
 """
@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from email.utils import parsedate_to_datetime
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urljoin
@@ -29,6 +26,7 @@ from yarl import URL
 
 from models.errors import BadEvent, Unavailable
 from streams.embed.data_link import DATA_BYTES_MAX, read_data_link
+from streams.embed.image_response import check_status, read_body
 from streams.embed.image_root import ImageRoot
 from streams.fetch_guard import (
     AddressGuard,
@@ -41,8 +39,6 @@ from streams.fetch_guard import (
 
 LINK_CHARACTERS_MAX = 8_000
 """Of a link that is not a `data:` link; more than any browser or server is known to take."""
-CHUNK_BYTES = 1 << 16
-RETRY_AFTER_S_MAX = 86_400.0
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
@@ -52,14 +48,6 @@ _HEADERS = {
     "Accept": "image/jpeg, image/png, image/webp, image/*;q=0.8, */*;q=0.1",
     "Accept-Encoding": "identity",
 }
-
-
-class HostBusy(Unavailable):
-    """A host that said when to come again: after `retry_after_s` seconds."""
-
-    def __init__(self, message: str, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
 
 class ImageFetcher:
@@ -99,7 +87,7 @@ class ImageFetcher:
         """The bytes that `link` leads to, not looked into.
 
         BadEvent: a link that is none, leads where nothing may be fetched, to nothing, or to too much.
-        Unavailable: the host does not answer now; HostBusy when it said how long.
+        Unavailable: the host does not answer now; `image_response.HostBusy` when it said how long.
         """
         read = self.reader(link)
         return await (asyncio.to_thread(read) if read else self._follow(self._checked_url(link)))
@@ -180,8 +168,8 @@ class ImageFetcher:
                     try:
                         if response.status in (301, 302, 303, 307, 308):
                             return self._redirected(url, response)
-                        _check_status(host, response)
-                        return await self._body(host, response)
+                        check_status(host, response)
+                        return await read_body(host, response, self._bytes_max)
                     except BadEvent:
                         response.close()  # not back to the pool: the rest is not wanted
                         raise
@@ -220,31 +208,6 @@ class ImageFetcher:
             raise BadEvent(f"{url.raw_host} redirects to a link of {len(target)} characters")
         return self._checked_url(target)
 
-    async def _body(self, host: str, response: aiohttp.ClientResponse) -> bytes:
-        """The whole body, stopped as soon as it is too large; unpacked where the host packed it without being asked."""
-        if (response.content_length or 0) > self._bytes_max:
-            raise self._too_large(host)
-        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-            raise BadEvent(f"{host} sends the image in encoding {encoding[:40]!r}, which was not asked for")
-        inflate = zlib.decompressobj(wbits=47) if encoding not in ("", "identity") else None  # 47: zlib's or gzip's
-        content = bytearray()
-        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-            if inflate is not None:
-                try:
-                    chunk = inflate.decompress(chunk, self._bytes_max - len(content) + 1)
-                except zlib.error as error:
-                    raise BadEvent(f"{host} sends an image whose {encoding} encoding is damaged") from error
-            content += chunk
-            if len(content) > self._bytes_max:
-                raise self._too_large(host)
-        if inflate is not None and not inflate.eof:
-            raise Unavailable(f"{host} ended the image early")
-        return bytes(content)
-
-    def _too_large(self, host: str) -> BadEvent:
-        return BadEvent(f"image at {host} has more than the {self._bytes_max / 1e6:.1f} MB that are accepted")
-
 
 class _Turns:
     """How many fetches are under way, in all and of each host; further ones wait their turn."""
@@ -266,34 +229,6 @@ class _Turns:
             users.pop()
             if not users:
                 del self._hosts[host]
-
-
-def _check_status(host: str, response: aiohttp.ClientResponse) -> None:
-    """Raises unless the answer carries the image."""
-    status = response.status
-    if status in (200, 203):
-        return
-    phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "unknown"
-    message = f"{host} answered {status} ({phrase})"
-    if status < 500 and status not in (408, 425, 429):
-        raise BadEvent(message)
-    retry_after_s = _retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"))
-    if retry_after_s is None:
-        raise Unavailable(message)
-    raise HostBusy(message, retry_after_s)
-
-
-def _retry_after_s(text: str | None, date: str | None) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110, 10.2.3); a date is compared with the host's own `Date`."""
-    if text is None:
-        return None
-    if re.fullmatch(r"[0-9]{1,9}", text.strip()):
-        return min(float(text), RETRY_AFTER_S_MAX)
-    try:
-        seconds = (parsedate_to_datetime(text) - parsedate_to_datetime(date or "")).total_seconds()
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), RETRY_AFTER_S_MAX)
 
 
 def _refusal(error: BaseException | None) -> RefusedAddress | None:
