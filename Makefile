@@ -47,11 +47,11 @@ demo: setup  ## the whole system with a tour; ARGS="--items 500 --images DIR --e
 # in one process, since its tests share fixtures.
 test: setup  ## the whole suite; ARGS="-k shard" picks some, ARGS="-n 0" keeps to one process; APT=no installs no browser
 	@$(BIN)/python -m tests.preparation APT=$(APT)
-	@$(BIN)/python -m streams.brokers.kafka --fetch-for-tests || export KINDRED_TEST_BROKER=embedded; \
+	@$(BIN)/python -m streams.brokers.apache_kafka --fetch-for-tests || export KINDRED_TEST_BROKER=embedded; \
 	  $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 kafka: setup  ## Apache Kafka in the foreground on PORT (9092), data kept in .cache/kafka
-	@$(BIN)/python -m streams.brokers.kafka --port $(PORT) --folder .cache/kafka
+	@$(BIN)/python -m streams.brokers.apache_kafka --port $(PORT) --folder .cache/kafka
 
 bench: $(VENV)/.bench-stamp  ## every benchmark, on Apache Kafka; results in bench/results
 	@$(BIN)/python -m bench $(ARGS)

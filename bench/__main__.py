@@ -23,8 +23,8 @@ import orjson
 from bench.environment import environment, environment_line
 from bench.ground import Ground
 from bench.report import Table
+from streams.brokers.apache_kafka import KafkaBroker
 from streams.brokers.jars import KafkaUnavailable
-from streams.brokers.kafka import KafkaBroker
 from streams.reports.terminal import Terminal
 
 TABLES = {

@@ -16,9 +16,9 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, for_code
 
+from streams.brokers.apache_kafka import KafkaBroker
 from streams.brokers.embedded import EmbeddedBroker
 from streams.brokers.jars import kafka_version, why_not
-from streams.brokers.kafka import KafkaBroker
 from tests.waiting import wait_until
 
 

@@ -18,8 +18,8 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings as hypothesis_settings
 
+from streams.brokers.apache_kafka import KafkaBroker
 from streams.brokers.jars import why_not
-from streams.brokers.kafka import KafkaBroker
 from tests import brokers
 from tests.installation import Installation, Shop
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.brokers.kafka import KafkaBroker
+from streams.brokers.apache_kafka import KafkaBroker
 from tests.feed import Feed, names, send
 from tests.installation import Installation, WorkerProcess, free_port
 from tests.pictures import pictures_at_hand

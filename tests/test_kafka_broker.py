@@ -15,8 +15,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from streams.brokers import jars
+from streams.brokers.apache_kafka import KafkaBroker
 from streams.brokers.jars import KafkaUnavailable
-from streams.brokers.kafka import KafkaBroker
 from tests.brokers import create_topics
 from tests.waiting import wait_until_sync
 
@@ -60,7 +60,7 @@ async def test_a_broker_keeps_port_and_data_over_stop_and_crash(own_kafka: Calla
 def test_a_broker_dies_with_its_starter(tmp_path: Path) -> None:
     """No broker is left behind by a program that was killed."""
     program = (
-        "import sys; from pathlib import Path; from streams.brokers.kafka import KafkaBroker\n"
+        "import sys; from pathlib import Path; from streams.brokers.apache_kafka import KafkaBroker\n"
         "broker = KafkaBroker(Path(sys.argv[1])); broker.start(); print(broker.pid, flush=True); broker.wait()"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "kafka")]

@@ -18,7 +18,7 @@ from indexes.shard_settings import ShardSettings
 from models.colour import NUMBERS
 from models.embedder import SHIPPED, Embedder
 from streams import topics
-from streams.brokers.kafka import KafkaBroker
+from streams.brokers.apache_kafka import KafkaBroker
 from streams.client import RequestFailed
 from tests.brokers import TestBroker
 from tests.feed import Feed, names, send

@@ -8,7 +8,7 @@ Any Kafka client on this host can use it, from any process.  What it is not (`LI
 * A fetch that waits is not woken by new data, so consumers must not wait for long: `CONSUMER_SETTINGS` again.
 * CreateTopics is not understood: topics are made here, by `start` and `create_topics`.
 
-For a real one see `kafka.py`.
+For a real one see `apache_kafka.py`.
 """
 
 from __future__ import annotations

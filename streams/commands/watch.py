@@ -18,7 +18,7 @@ from streams.reports.terminal import Terminal
 from streams.reports.watches import read_watches, show_watches
 from streams.settings import Settings
 from streams.topics import WATCH
-from streams.watch.log import WatchReader
+from streams.watch.standing import WatchReader
 
 
 @click.command(short_help="Have an item's list pushed when it changes.")

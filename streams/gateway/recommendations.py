@@ -1,4 +1,4 @@
-"""The HTTP gateway: what Algolia's own, unmodified clients ask, answered in process, never through Kafka and back.
+"""Recommendations over HTTP: what Algolia's own, unmodified clients ask, answered in process, not by way of Kafka.
 
     POST /1/indexes/*/recommendations      {"requests": [...]} → {"results": [...]}
     POST /1/indexes/*/queries              the widgets' search call; there is no search here, so no hits

@@ -14,7 +14,7 @@ from streams.reports.moments import duration
 from streams.reports.terminal import Terminal, brief
 from streams.settings import Settings
 from streams.topics import SIMILAR_CHANGES, WATCH
-from streams.watch.log import Standing, WatchReader
+from streams.watch.standing import Standing, WatchReader
 
 HITS_LENGTH_MAX = 60
 

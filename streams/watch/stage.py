@@ -36,7 +36,7 @@ from streams.serve.rule_reader import RuleReader
 from streams.settings import Settings
 from streams.watch.list_asker import ListAsker, WatchedShards
 from streams.watch.list_writer import ListWriter, digest_of
-from streams.watch.log import Standing, WatchReader
+from streams.watch.standing import Standing, WatchReader
 
 log = logging.getLogger(__name__)
 
