@@ -48,6 +48,7 @@ class Captured(NamedTuple):
     positions: NDArray[np.intp]
     rows: NDArray[np.int32]
     owners: NDArray[np.int32]
+    images: NDArray[np.int16]
     serials: NDArray[np.int64] | None
     """Of the delta, where positions are used again."""
 
@@ -157,11 +158,18 @@ class Rows:
             part = self.parts[slot]
             positions = np.flatnonzero(part.row[: part.size] >= 0)
             serials = self.delta.serial[positions] if slot == DELTA else None
-            captured.append(Captured(slot, part, positions, part.row[positions], part.owner[positions], serials))
+            captured.append(
+                Captured(
+                    slot, part, positions, part.row[positions], part.owner[positions], part.image[positions], serials
+                )
+            )
         return captured
 
-    def take_over(self, segment: Segment, captured: Sequence[Captured]) -> None:
-        """Put a segment that was built from captured rows in the place of those, less what has died since then."""
+    def take_over(self, segment: Segment, captured: Sequence[Captured], places: Index) -> None:
+        """Put a segment that was built from captured rows in the place of those, less what has died since then.
+
+        `places` are where all of the captured rows lie in it, in their order.
+        """
         slot = next(slot for slot in range(1, 128) if slot not in self.parts)
         start = 0
         moved_from_delta = None
@@ -172,7 +180,7 @@ class Rows:
             if source.serials is not None:  # a position and a row id of the delta may both have been used again
                 alive &= self.delta.serial[positions] == source.serials
                 moved_from_delta = positions[alive]
-            new, old, rows = start + np.flatnonzero(alive), positions[alive], source.rows[alive]
+            new, old, rows = places[start:stop][alive], positions[alive], source.rows[alive]
             segment.row[new] = rows
             segment.owner[new] = part.owner[old]
             segment.image[new] = part.image[old]

@@ -2,6 +2,9 @@
 
 `start` returns at once; files are written, the process awaited and its segment verified in a thread of its own, which
 spends its time outside the GIL.  The shard asks `finished` from time to time.
+
+Rows lie in a segment by item id and image, wherever they came from: what is built of the same rows by the same mean is
+the same to the byte, and so are answers that its trees have a part in.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ class SealJob:
         self.captured = captured
         self.segment: Segment | None = None
         self.failure: str | None = None
+        self.places: NDArray[np.intp] = np.zeros(0, np.intp)
+        """Where the captured rows lie in the segment, in their order."""
         self._folder = folder
         self._settings = settings
         self._item_ids = list(item_ids)
@@ -99,9 +104,15 @@ class SealJob:
     def _write(self, job_folder: Path) -> None:
         """The job's folder, as `sealing.py` reads it."""
         job_folder.mkdir()
+        order = self._order()
+        self.places = np.empty(len(order), np.intp)
+        self.places[order] = np.arange(len(order))
         sources = []
+        start = 0
         for number, one in enumerate(self.captured):
-            positions = job_folder / f"positions-{number}.npy"
+            positions, places = (job_folder / f"{name}-{number}.npy" for name in ("positions", "places"))
+            np.save(places, self.places[start : start + len(one.positions)])
+            start += len(one.positions)
             if isinstance(one.part, Segment):
                 vectors = (self._folder / one.part.name).with_suffix(VECTORS_FILE)
                 np.save(positions, one.positions.astype(np.int32))
@@ -110,7 +121,8 @@ class SealJob:
                 vectors = job_folder / "delta.f16"
                 self._delta.astype("<f2", copy=False).tofile(vectors)
                 np.save(positions, np.arange(len(one.positions), dtype=np.int32))
-            sources.append(Source(str(vectors.absolute()), str(positions.absolute())))
+            sources.append(Source(*[str(each.absolute()) for each in (vectors, positions, places)]))
+        owners = np.concatenate([one.owners for one in self.captured])[order]
         job = Job(
             folder=str(self._folder.absolute()),
             name=self.name,
@@ -122,12 +134,24 @@ class SealJob:
             seed=self._settings.seed,
             nice=self._settings.nice,
             sources=tuple(sources),
-            item_ids=tuple(self._item_ids[owner] for one in self.captured for owner in one.owners.tolist()),
+            item_ids=tuple([self._item_ids[owner] for owner in owners.tolist()]),
             parent=os.getpid(),
         )
         (job_folder / JOB_FILE).write_bytes(msgspec.json.encode(job))
         self._item_ids.clear()
         self._delta = None
+
+    def _order(self) -> list[int]:
+        """The captured rows by item id and image; those that are not shown have no image, and go by their vector."""
+        keys: list[tuple[str, int, bytes]] = []
+        for one in self.captured:
+            hidden = np.flatnonzero(one.images < 0)
+            of_delta = self._delta if one.slot == DELTA else None
+            raw = one.part.raw(one.positions[hidden]) if of_delta is None else of_delta[hidden]
+            vectors = {at: vector.tobytes() for at, vector in zip(hidden.tolist(), raw, strict=True)}
+            for at, (owner, image) in enumerate(zip(one.owners.tolist(), one.images.tolist(), strict=True)):
+                keys.append((self._item_ids[owner], image, vectors.get(at, b"")))
+        return sorted(range(len(keys)), key=keys.__getitem__)
 
     def _build(self, job_folder: Path) -> None:
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(PACKAGES)}

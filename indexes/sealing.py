@@ -24,10 +24,11 @@ JOB_FILE = "job.json"
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Rows to take: positions (int32, `.npy`) of a file of float16 vectors."""
+    """Rows to take: positions (`.npy`) of a file of float16 vectors, and their places in the segment (`.npy`)."""
 
     vectors: str
     positions: str
+    places: str
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -45,21 +46,22 @@ class Job(msgspec.Struct, frozen=True):
     nice: int
     sources: tuple[Source, ...]
     item_ids: tuple[str, ...]
-    """Of the rows of all sources, in their order."""
+    """By place in the segment."""
     parent: int
     """Process that waits for the segment; without it nobody would take it over."""
 
 
 def build(job: Job) -> None:
     """Write the segment of a job.  ValueError if its parts do not fit each other."""
-    parts = []
+    vectors = np.empty((len(job.item_ids), job.dimension), "<f2")
     for source in job.sources:
-        flat = np.fromfile(source.vectors, "<f2")
-        parts.append(flat.reshape(-1, job.dimension)[np.load(source.positions, allow_pickle=False)])
+        flat = np.fromfile(source.vectors, "<f2").reshape(-1, job.dimension)
+        positions, places = (np.load(each, allow_pickle=False) for each in (source.positions, source.places))
+        vectors[places] = flat[positions]
     write_segment(
         Path(job.folder),
         job.name,
-        np.concatenate(parts),
+        vectors,
         job.item_ids,
         model=job.model,
         mean=None if job.mean is None else unpack_mean(job.mean, job.dimension),

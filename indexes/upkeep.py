@@ -120,7 +120,7 @@ class Upkeep:
             self._not_before_ms = now_ms + self._settings.seal_retry_ms
             log.warning("%s was not built, it will be tried again: %s", job.name, job.failure)
             return False
-        self._join.rows.take_over(job.segment, job.captured)
+        self._join.rows.take_over(job.segment, job.captured, job.places)
         self.seals += not job.merges
         self.merges += job.merges
         self.changes += 1
