@@ -1,6 +1,6 @@
 """How clients of ours reach the broker: one place that makes consumers, producers and admin clients.
 
-The embedded broker wants other waits than a real one (it does not wake a waiting fetch), so its settings live here too.
+The embedded broker wants a shorter session than a real one (it waits for its end), so its settings live here too.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 REQUEST_BYTES_MAX = 4_000_000
 BATCH_BYTES_MAX = 900_000
 """Of one produced batch: below the broker's default limit of a message, 1 MB."""
+
+FETCH_WAIT_MS = 500
+"""How long the broker may let a fetch wait for data; see `streams/long_poll.py`."""
 
 Client = TypeVar("Client")
 
@@ -96,14 +99,6 @@ class Connection:
     heartbeat_s: float = 3.0
     client_id: str = "kindred"
 
-    @property
-    def fetch_wait_ms(self) -> int:
-        """How long the broker may let a fetch wait for data; see `streams/long_poll.py`.
-
-        The embedded broker does not answer a fetch that waits when something comes.
-        """
-        return 10 if self.embedded else 500
-
     def consumer(self, group: str | None = None, **more: Any) -> AIOKafkaConsumer:
         """A consumer that commits only what it is told to; with `group` it uses the Range assignor.
 
@@ -120,7 +115,7 @@ class Connection:
             "session_timeout_ms": int(session_s * 1000),
             "heartbeat_interval_ms": int(min(self.heartbeat_s, session_s / 4) * 1000),
             "rebalance_timeout_ms": int(max(session_s, 10.0) * 1000),
-            "fetch_max_wait_ms": self.fetch_wait_ms,
+            "fetch_max_wait_ms": FETCH_WAIT_MS,
             "max_partition_fetch_bytes": REQUEST_BYTES_MAX,
             "retry_backoff_ms": 100,
             "metadata_max_age_ms": 30_000,

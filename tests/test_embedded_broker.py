@@ -62,6 +62,19 @@ async def test_what_is_written_is_read(embedded: EmbeddedBroker) -> None:
     assert (("h", b"\x00\xff"),) == records[0].headers
 
 
+async def test_a_fetch_that_waits_is_answered_when_something_is_written(embedded: EmbeddedBroker) -> None:
+    """However long it may wait; a consumer need not ask again and again."""
+    bootstrap = embedded.start({"t": 2, "other": 1})
+    settings = {"fetch_max_wait_ms": 600_000, "request_timeout_ms": 700_000, "auto_offset_reset": "earliest"}
+
+    async with AIOKafkaConsumer("t", "other", bootstrap_servers=bootstrap, **settings) as reader:
+        for value in (b"1", b"2", b"3"):
+            following = asyncio.ensure_future(reader.getone())
+            await produce(bootstrap, "t", [(b"k", value)], partition=1)
+            async with asyncio.timeout(30):
+                assert value == (await following).value
+
+
 async def test_a_group_goes_on_where_it_committed(embedded: EmbeddedBroker) -> None:
     """A member that comes after another one has left reads on from the committed offset."""
     bootstrap = embedded.start({"t": 1})

@@ -5,7 +5,7 @@ Any Kafka client on this host can use it, from any process.  What it is not (`LI
 * It keeps everything in memory, 5 MiB and 100,000 batches a partition, and drops the oldest beyond, live keys too.
 * It does not compact, and forgets all when it stops.
 * A group has one member; one that leaves or joins is waited for until its session is over, hence `CONSUMER_SETTINGS`.
-* A fetch that waits is not woken by new data, so consumers must not wait for long: `CONSUMER_SETTINGS` again.
+* A fetch that waits is not woken by new data; `relay.py`, which all clients come through, sees to that.
 * CreateTopics is not understood: topics are made here, by `start` and `create_topics`.
 
 For a real one see `apache_kafka.py`.
@@ -13,20 +13,18 @@ For a real one see `apache_kafka.py`.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import logging
 import signal
-import socket
-import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import confluent_kafka
 
 from models.errors import Unavailable
+from streams.brokers.relay import Relay, listen
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +33,7 @@ LIMITS = (
     "embedded broker, for trying out: in memory and on this host only, 5 MiB a partition, no compaction, "
     "one member a group; it forgets everything when it stops"
 )
-CONSUMER_SETTINGS: Mapping[str, int] = {
-    "fetch_max_wait_ms": 10,
-    "session_timeout_ms": 4_000,
-    "heartbeat_interval_ms": 1_000,
-}
+CONSUMER_SETTINGS: Mapping[str, int] = {"session_timeout_ms": 4_000, "heartbeat_interval_ms": 1_000}
 """What an aiokafka consumer of this broker is to be made with."""
 
 _PRODUCER = 0
@@ -52,16 +46,16 @@ _NAME_BYTES_MAX = 249
 class EmbeddedBroker:
     """The mock cluster's life: one broker on 127.0.0.1, at a free port or at `port`.
 
-    librdkafka always takes a free port.  With `port` a relay listens there, passes bytes through, and is what the
-    broker tells its clients as its address; it costs a request some tenths of a millisecond.
+    librdkafka takes a port of its own.  At the one that clients are told a relay listens, which costs a request some
+    tenths of a millisecond.
     """
 
-    def __init__(self, port: int | None = None) -> None:
+    def __init__(self, port: int = 0) -> None:
         self._port = port
         self._library = _library()
         self._handle: int | None = None
         self._cluster: int | None = None
-        self._relay: _Relay | None = None
+        self._relay: Relay | None = None
         self._bootstrap = ""
         self._topics: dict[str, int] = {}
 
@@ -82,20 +76,17 @@ class EmbeddedBroker:
         Raises Unavailable when the port is taken, ValueError for a topic that cannot be.
         """
         assert self._cluster is None, "the embedded broker is running already"
-        relay_socket = None if self._port is None else _listen(self._port)
+        listening = listen(self._port)
         try:
             self._start_cluster()
         except BaseException:
-            if relay_socket is not None:
-                relay_socket.close()
+            listening.close()
             raise
-        own = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
-        self._bootstrap = own
-        if relay_socket is not None:
-            host, port = relay_socket.getsockname()
-            self._relay = _Relay(relay_socket, own)
-            self._library.rd_kafka_mock_broker_set_host_port(self._cluster, _BROKER_ID, host.encode(), port)
-            self._bootstrap = f"{host}:{port}"
+        host, port = listening.getsockname()
+        with _signals_blocked():
+            self._relay = Relay(listening, self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode())
+        self._library.rd_kafka_mock_broker_set_host_port(self._cluster, _BROKER_ID, host.encode(), port)
+        self._bootstrap = f"{host}:{port}"
         try:
             self.create_topics(topics)
         except BaseException:
@@ -157,84 +148,22 @@ class EmbeddedBroker:
         self._handle = lib.rd_kafka_new(_PRODUCER, settings, reason, len(reason))
         if not self._handle:
             raise Unavailable(f"the embedded broker does not start: {reason.value.decode()}")
-        # Its thread gives up at a poll that a signal has interrupted; it inherits a mask that lets none through.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
+        with _signals_blocked():  # its thread gives up at a poll that a signal has interrupted
             self._cluster = lib.rd_kafka_mock_cluster_new(self._handle, 1)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if not self._cluster:
             self.stop()
             raise Unavailable("the embedded broker does not start: librdkafka could not listen on 127.0.0.1")
         lib.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
 
 
-class _Relay:
-    """Passes bytes between those who connect to a socket and `target` (`host:port`), in a thread of its own."""
-
-    def __init__(self, listening: socket.socket, target: str) -> None:
-        self._host, _, port = target.partition(":")
-        self._target_port = int(port)
-        self._listening = listening
-        self._connections: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop()
-        self._stopping = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="embedded-broker-relay", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join()
-
-    def _run(self) -> None:
-        with contextlib.closing(self._loop):
-            self._loop.run_until_complete(self._serve())
-
-    async def _serve(self) -> None:
-        server = await asyncio.start_server(self._connected, sock=self._listening)
-        await self._stopping.wait()
-        server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        try:
-            far_reader, far_writer = await asyncio.open_connection(self._host, self._target_port)
-            try:
-                pumps = [
-                    asyncio.create_task(_pump(reader, far_writer)),
-                    asyncio.create_task(_pump(far_reader, writer)),
-                ]
-                try:
-                    await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for pump in pumps:
-                        pump.cancel()
-            finally:
-                far_writer.close()
-        except OSError:
-            pass  # the broker is away: the client sees its connection closed, as it would from the broker itself
-        finally:
-            writer.close()
-            self._connections.discard(task)
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while part := await reader.read(1 << 18):
-            writer.write(part)
-            await writer.drain()
-
-
-def _listen(port: int) -> socket.socket:
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Threads that are started meanwhile inherit a mask that lets no signal through."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        return socket.create_server(("127.0.0.1", port), backlog=128)
-    except OSError as error:
-        raise Unavailable(f"port {port} of 127.0.0.1 cannot be listened on: {error.strerror}") from error
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _library() -> Any:

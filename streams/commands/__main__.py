@@ -193,7 +193,7 @@ def broker(port: int | None) -> int:
     settings = Settings.read(os.environ)
     terminal = Terminal()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with EmbeddedBroker(port) as running:
+    with EmbeddedBroker(port or 0) as running:
         address = running.start({topic.name: topic.partitions for topic in topic_table(settings)})
         terminal.line(
             f"The embedded broker listens on {address}; it keeps 5 MiB a partition and forgets all when it ends."

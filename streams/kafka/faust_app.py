@@ -13,7 +13,7 @@ import mode
 from faust.transport.drivers import aiokafka as driver
 from mode.utils.futures import maybe_async
 
-from streams.connection import REQUEST_BYTES_MAX, Connection
+from streams.connection import FETCH_WAIT_MS, REQUEST_BYTES_MAX, Connection
 from streams.long_poll import let_wait
 from streams.settings import Settings
 
@@ -25,7 +25,7 @@ class _InLoop(driver.AIOKafkaConsumerThread):
     `call_thread` is all that Faust calls it by; what makes a service a thread is put back to what a service does.
 
     Faust drops what it has fetched during a rebalance and then goes back to the committed offsets; of a partition that
-    has none it went on behind what it had dropped.  Its wait of 1.5 s is built in; see `Connection.fetch_wait_ms`.
+    has none it went on behind what it had dropped.  Its wait of 1.5 s is built in; see `FETCH_WAIT_MS`.
     """
 
     wait_for_shutdown = False
@@ -57,7 +57,7 @@ class _InLoop(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = transport.fetch_wait_ms
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
     async def seek_to_committed(self) -> Mapping[Any, Any]:
@@ -81,7 +81,6 @@ class _Consumer(driver.Consumer):
 
 class _Transport(driver.Transport):
     Consumer = _Consumer
-    fetch_wait_ms: int
 
 
 def make_app(settings: Settings, connection: Connection) -> faust.App:
@@ -106,7 +105,5 @@ def make_app(settings: Settings, connection: Connection) -> faust.App:
         web_enabled=False,  # streams/web/server.py answers before Faust has started, and what Faust's server cannot
         logging_config=None,
     )
-    transport = _Transport(app.conf.broker_consumer, app)
-    transport.fetch_wait_ms = connection.fetch_wait_ms
-    app.transport = transport
+    app.transport = _Transport(app.conf.broker_consumer, app)
     return app
