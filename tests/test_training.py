@@ -246,7 +246,7 @@ def test_the_rate_rises_stays_and_falls() -> None:
     assert recipe.rate_at(0, 0.0) == pytest.approx(recipe.rate / recipe.warm_up)
     assert recipe.rate_at(500, 0.1) == recipe.rate_at(90_000, 0.69) == recipe.rate
     assert recipe.rate_at(90_000, 1.0) == pytest.approx(recipe.rate / 100)
-    assert [recipe.size_at(share) for share in (0.0, 0.19, 0.2, 0.79, 0.8, 1.0)] == [64, 64, 96, 96, 128, 128]
+    assert [recipe.size_at(share) for share in (0.0, 0.34, 0.35, 0.84, 0.85, 1.0)] == [64, 64, 96, 96, 128, 128]
 
 
 def test_settings_change_the_recipe_or_say_what_was_expected() -> None:

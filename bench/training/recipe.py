@@ -37,14 +37,14 @@ class Recipe:
     shave: float = 0.08  # of a view's side, at most, off each edge
     light: float = 0.3  # brightness, contrast, saturation by a factor 1 +- light
     cut_out: float = 0.25  # of the pictures with a mask get another ground
-    tighter: float = 0.1  # get a crop of 60 to 80 % a side inside their view and keep its target
-    jpeg: float = 0.2  # are coded as JPEG, quality 30 to 90
+    tighter: float = 0.15  # get a crop of 60 to 80 % a side inside their view and keep its target
+    jpeg: float = 0.25  # are coded as JPEG, quality 30 to 90
     soft: float = 0.1  # have half of the detail
 
     # Loss: weights of its parts.
     mse: float = 1.0
     kl: float = 0.3
-    contrast: float = 0.15
+    contrast: float = 0.2
     labels: float = 0.1
     queue: int = 2048  # stored targets beside the batch
     temperature: float = 0.1
@@ -58,7 +58,7 @@ class Recipe:
     warm_up: int = 100  # steps
     cool_down: float = 0.3  # last share of the samples, over which the rate falls to a hundredth
     average: float = 0.999  # decay of the averaged weights, those that are judged and exported
-    sizes: tuple[tuple[int, float], ...] = ((64, 0.2), (96, 0.8), (128, 1.0))  # side, until which share of the samples
+    sizes: tuple[tuple[int, float], ...] = ((64, 0.35), (96, 0.85), (128, 1.0))  # side, until share
     seed: int = 0
 
     @property
