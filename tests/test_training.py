@@ -15,6 +15,7 @@ pytest.importorskip("onnx", reason=REASON)
 
 from bench.training import augment, cutouts, losses, muon  # noqa: E402
 from bench.training.data import Pictures, Targets, fit_projection, load_targets, unit, views_cached  # noqa: E402
+from bench.training.export import write  # noqa: E402
 from bench.training.features import SIDE, VIEWS, draw_boxes, look, save  # noqa: E402
 from bench.training.feed import Feed  # noqa: E402
 from bench.training.graph import student_graph  # noqa: E402
@@ -22,6 +23,7 @@ from bench.training.packs import PACKS, SPLITS, read_pack  # noqa: E402
 from bench.training.projection import softened  # noqa: E402
 from bench.training.recipe import Recipe  # noqa: E402
 from bench.training.run import Run, load_run, normalized, save_run  # noqa: E402
+from bench.training.warm import read_kernels, warm  # noqa: E402
 
 SMALL = Recipe(batch=4, queue=8, dimension=8, sizes=((32, 0.5), (48, 1.0)), warm_up=2, jpeg=0.5, cut_out=1.0)
 
@@ -277,6 +279,37 @@ def test_the_written_graph_computes_what_the_network_computes() -> None:
         with torch.no_grad():
             expected = unit(student.features(normalized(pixels)).numpy() @ matrix + bias)
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_run_that_begins_with_a_written_model_computes_what_the_model_does(tmp_path: Path) -> None:
+    """Also while it trains, by batch statistics; from int8 within its steps; its embedding is fitted to the targets."""
+    import onnx
+
+    old = trained(Run(SMALL, 5), 4).student.eval()
+    pictures, targets = pictures_and_targets()
+    feed = Feed(pictures, targets, dataclasses.replace(SMALL, batch=24), np.random.default_rng(8))
+    batches = [feed.batch(64) for _ in range(4)]
+    graph = student_graph(old, np.eye(768, 8), np.zeros(8), 64)
+    files = write(graph, batches[0].pixels.astype(np.uint8), tmp_path, 64)
+
+    exact, rounded = (read_kernels(onnx.load(str(path))) for path in files)
+    for (kernel, bias), (near_kernel, near_bias) in zip(exact, rounded, strict=True):
+        step = np.abs(kernel).reshape(len(kernel), -1).max(1) / 63
+        assert (np.abs(kernel - near_kernel).reshape(len(kernel), -1).max(1) <= step).all()
+        np.testing.assert_allclose(near_bias, bias, atol=1e-3)
+
+    run = Run(dataclasses.replace(SMALL, seed=1), 5)
+    warm(run, onnx.load(str(files[0])), batches, targets.scale)
+    x = torch.cat([normalized(batch.pixels) for batch in batches])
+    with torch.no_grad():
+        expected = old.features(x)
+        torch.testing.assert_close(run.averaged.eval().features(x), expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(run.student.train().features(x), expected, rtol=1e-2, atol=1e-3)
+        said, wanted = run.averaged(x)[0], torch.from_numpy(np.concatenate([batch.target for batch in batches]))
+        assert (said - wanted).pow(2).mean() < 0.95 * wanted.var()
+
+    with pytest.raises(ValueError, match="expected a file with kernels .*, got"):
+        warm(Run(dataclasses.replace(SMALL, depths=(1, 1, 1, 1)), 5), onnx.load(str(files[0])), batches, targets.scale)
 
 
 def test_softening_goes_from_the_own_embedding_to_the_labels() -> None:

@@ -18,6 +18,7 @@ import signal
 import time
 from pathlib import Path
 
+import onnx
 import torch
 
 from bench.training.data import FITTED_VIEWS, Targets, load_pictures, load_targets, views_cached
@@ -28,6 +29,10 @@ from bench.training.packs import PACKS
 from bench.training.progress import Progress
 from bench.training.recipe import Recipe
 from bench.training.run import Run, embedder, save_run
+from bench.training.warm import warm
+
+WARMING = 32
+"""Batches that what a file has lost is put back from."""
 
 
 class Watch:
@@ -94,6 +99,7 @@ def parse() -> argparse.Namespace:
         "--run", type=Path, required=True, help="folder of this run: checkpoint, figures, final weights"
     )
     parser.add_argument("--samples", type=int, required=True, help="pictures to show in all")
+    parser.add_argument("--start", type=Path, help="an ONNX model of this network, to begin with its weights")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change the recipe")
     parser.add_argument("--checkpoint-every-s", type=float, default=240.0)
     parser.add_argument("--judge-every", type=int, default=500_000, help="samples between judgements on val")
@@ -114,11 +120,16 @@ def main() -> None:
         raise SystemExit(f"expected at least {FITTED_VIEWS} whole views in {options.cache}, found {views}")
     run = start(options.run, recipe, int(pictures.label.max()) + 1)
     targets = load_targets(options.cache, pictures, recipe, views)
+    feed = Feed(pictures, targets, run.recipe, run.rng)
+    if options.start and not run.samples:
+        warm(
+            run, onnx.load(str(options.start)), [feed.batch(recipe.sizes[-1][0]) for _ in range(WARMING)], targets.scale
+        )
     watch = Watch(options, run)
     signal.signal(signal.SIGTERM, watch.stop)
     signal.signal(signal.SIGINT, watch.stop)
     watch.progress.say(f"{recipe}\n{views} views a picture; {run.samples:,} pictures seen before")
-    if train(run, Feed(pictures, targets, run.recipe, run.rng), targets, options.samples, watch):
+    if train(run, feed, targets, options.samples, watch):
         watch.judge()
         save_run(run, options.run / "final.pt")
 
