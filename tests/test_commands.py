@@ -453,8 +453,10 @@ def test_explained_answer_on_a_terminal():
     lines = shown.getvalue().splitlines()
     assert 1 == shown.getvalue().count("Lamp")
     assert max(map(len, lines)) <= 80
-    boosted = next(line for line in lines if "rule default: on_sale:true x1.15" in line)
+    boosted = next(line for line in lines if "rule default: on_sale:true ×1.15" in line)
     assert ["103.50", "3", "→", "1"] == boosted.split()[-4:]
+    assert any("others: filters price < 100" in line and line.split()[-3:] == ["4", "→", "3"] for line in lines)
+    assert any("rule r: pinned here" in line for line in lines)
     assert any(line.strip().startswith("a.jpg like s.jpg") for line in lines)
 
 

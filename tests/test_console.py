@@ -152,6 +152,14 @@ def test_the_page_names_all_that_may_run(installation: Installation) -> None:
     assert not re.search(r"\s(?:style|on[a-z]+)\s*=\s*[\"']", page), "the policy would forbid them"
 
 
+def test_no_function_takes_the_name_of_another() -> None:
+    """The files of the page become one script, in which the last of two would count without a word."""
+    names = re.findall(r"^(?:async )?function (\w+)", "\n".join(path.read_text() for path in PAGES.glob("*.js")), re.M)
+
+    assert len(names) > 30
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_nothing_is_made_into_markup() -> None:
     """What comes from a catalog is set as text: no script of the page writes markup or follows a link."""
     script = "\n".join(part.read_text() for part in PAGES.glob("*.js"))
@@ -172,6 +180,10 @@ def test_an_item_and_its_look_alikes(installation: Installation, browser: Chrome
     assert [item_id(0)] == page.texts("#source-card .id")
     assert [f"looks {hit['_score']:.1f}".removesuffix(".0") for hit in hits] == page.texts("#hits .scores span")
     assert len(page.texts("#hits details summary")) == len(hits)
+    on_top = """const place = document.querySelector('#hits .rank'); place.scrollIntoView({ block: 'center' });
+        const { x, y, width, height } = place.getBoundingClientRect();
+        return document.elementFromPoint(x + width / 2, y + height / 2)?.textContent"""
+    assert "1" == browser.execute_script(on_top), "its place is seen above its picture"
     assert any("looks like" in text for text in page.texts("#hits details li"))
     assert "ready" in page.texts("#health li")[0]
     page.until(lambda: any("catalog" in text for text in page.texts("#health li")), "how fresh it is")
@@ -248,6 +260,7 @@ def test_a_rule_is_seen_and_what_it_does(installation: Installation, browser: Ch
         page.until(lambda: first not in page.ids(), "the hit to go")
         page.until(lambda: "not this one" in "".join(page.texts(".rule.applies")), "the rule")
         assert "hide-first" in "".join(page.texts("#removed-rows"))
+        page.until(lambda: "others: rule hide-first hide" in "".join(page.texts("#hits details li")), "why hits moved")
     finally:
         ask(installation, RULES + "batch?clearExistingRules=true", [])
     page.unharmed()

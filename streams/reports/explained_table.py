@@ -48,23 +48,37 @@ def _hit_rows(terminal: Terminal, place: int, hit: Mapping[str, Any]) -> Iterabl
     if (parts := _object(explain.get("parts"))) and parts.get("colourWeight"):
         shown = (_hundredths(parts.get(name)) for name in ("look", "colour", "colourWeight"))
         look = "look {}, colour {}, which counts {}; ".format(*shown) + look
-    reasons = [("look", brief(look, WHAT_LENGTH_MAX), "", "", "")]
+    reasons = [("look", brief(look, WHAT_LENGTH_MAX), "", "")]
     if walk := _object(explain.get("walk")):
-        reasons.append(("walk", brief(f"from {walk.get('from')}", WHAT_LENGTH_MAX), "", "", ""))
-    for step in _objects(explain.get("steps")):
-        factor, score = step.get("factor"), step.get("score")
-        what = brief(str(step.get("what") or ""), WHAT_LENGTH_MAX)
-        times = f"x{factor:g}" if isinstance(factor, int | float) else ""
-        after = _hundredths(score[1]) if isinstance(score, list) and len(score) == 2 else ""
-        reasons.append((_by(step), what, times, _moved(step), after))
+        reasons.append(("walk", brief(f"from {walk.get('from')}", WHAT_LENGTH_MAX), "", ""))
+    steps = _objects(explain.get("steps"))
     if not terminal.for_people:
-        yield from [(*known, *reason[:4]) for reason in reasons]
+        reasons += [
+            (_by(step), _what(step), f"x{times:g}" if (times := _factor(step)) else "", _moved(step)) for step in steps
+        ]
+        yield from [(*known, *reason) for reason in reasons]
         return
     rank, item_id, _, *scores = known
     yield (rank, "  ".join(filter(None, (str(item_id or ""), title))), *scores, "")
-    for by, what, times, moved, after in reasons:
-        if told := " ".join(filter(None, (what, times))) or moved:
-            yield ("", f"  {told}" if by == "look" else f"  {by}: {told}", "", after, moved)
+    for by, what, *_ in reasons:
+        if what:
+            yield ("", f"  {what}" if by == "look" else f"  {by}: {what}", "", "", "")
+    for step in steps:
+        score = step.get("score")
+        after = _hundredths(score[1]) if isinstance(score, list) and len(score) == 2 else ""
+        yield ("", f"  {_in_words(step)}", "", after, _moved(step))
+
+
+def _in_words(step: Mapping[str, Any]) -> str:
+    """What a step did, and to whom: a hit moves also because others are left out, or moved past it."""
+    by, what = _by(step), _what(step)
+    if times := _factor(step):
+        return f"{by}: {what} ×{times:g}"
+    if step.get("by") == "pin":
+        return f"rule {step.get('rule')}: pinned here"
+    if step.get("by") in ("fallback", "diversity"):
+        return f"{by}: {what or 'fills up'}"
+    return "others: " + ({"stock": "out of stock", "pins": "pinned"}.get(by) or f"{by} {what}")
 
 
 def _removed_row(one: Mapping[str, Any]) -> Sequence[object]:
@@ -81,6 +95,15 @@ def _removed_row(one: Mapping[str, Any]) -> Sequence[object]:
 
 def _by(step: Mapping[str, Any]) -> str:
     return f"{step.get('by')} {step['rule']}" if "rule" in step else str(step.get("by"))
+
+
+def _what(step: Mapping[str, Any]) -> str:
+    return brief(str(step.get("what") or ""), WHAT_LENGTH_MAX)
+
+
+def _factor(step: Mapping[str, Any]) -> float | None:
+    factor = step.get("factor")
+    return factor if isinstance(factor, int | float) and not isinstance(factor, bool) else None
 
 
 def _moved(step: Mapping[str, Any]) -> str:

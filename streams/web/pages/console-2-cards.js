@@ -19,9 +19,20 @@ function badges(record, ranked) {
   return line;
 }
 
+// What a step did, and to whom: a hit moves also because others are left out, or moved past it
+
+function stepInWords(each) {
+  const by = each.rule ? `rule ${each.rule}` : `${each.by}`, what = `${each.what || ''}`;
+  if (each.factor !== undefined) return [by, what];
+  if (each.by === 'pin') return [by, 'pinned here'];
+  if (each.by === 'fallback' || each.by === 'diversity') return [by, what || 'fills up'];
+  return ['others', { stock: 'out of stock', pins: 'pinned' }[each.by] || `${by} ${what}`];
+}
+
 function step(each) {
   const [before, after] = each.rank || [];
-  const line = made('li', '', made('span', 'by', each.rule ? `rule ${each.rule}: ` : `${each.by}: `), each.what || '');
+  const [by, what] = stepInWords(each);
+  const line = made('li', '', made('span', 'by', `${by}: `), what);
   if (each.factor !== undefined) line.append(` ×${number(each.factor, 3)}`);
   if (each.score) line.append(made('span', 'by', ` (${number(each.score[0], 1)} → ${number(each.score[1], 1)})`));
   if (typeof after === 'number') {
