@@ -77,7 +77,7 @@ class StageSet:
         values = {name: getattr(self._given, name) for name in KEPT} | {
             "broker": self._given.broker,
             "data": self.folder / "data",
-            "web": f"127.0.0.1:{free_port()}",
+            "web": f"127.0.0.1:{free_port(self._given.web_port)}",
             "image_root": self.image_root,
             "log_format": "text",
         }
@@ -164,8 +164,12 @@ class StageSet:
 _TOLD = (*KEPT, "broker", "topic_prefix", "data", "web", "image_root", "log_format")
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
+def free_port(first: int = 0) -> int:
+    """Return a port of 127.0.0.1 that nobody listens on: this one, if it is free."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the worker will: a closed one is free
+        try:
+            listener.bind(("127.0.0.1", first))
+        except OSError:
+            listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
