@@ -89,8 +89,6 @@ class BatchConsumer(mode.Service, abc.ABC):
         self._committed: dict[TopicPartition, int] = {}
         self._committed_at = 0.0
         self._taking_over: asyncio.Future[None] | None = None
-        self._polled = False
-        """Whether it ever began to poll: a worker that fails at its start stops stages that did not start, too."""
 
     consumer: AIOKafkaConsumer
     producer: Producer
@@ -140,16 +138,14 @@ class BatchConsumer(mode.Service, abc.ABC):
     async def on_stop(self) -> None:
         if self._taking_over:
             self._taking_over.cancel()
-        if not self._polled:
-            return
         async with self.batch_lock:
-            await self.finish()
+            if self.unfinished:  # else it may not even have started: a worker that cannot start stops all its stages
+                await self.finish()
             await self.commit(force=True)
 
     @mode.Service.task
     async def poll(self) -> None:
         """Join the group, then poll and handle until the service stops."""
-        self._polled = True
         await self.prepare()
         self.consumer.subscribe(self.topics, listener=_Listener(self))
         while not self.should_stop:
