@@ -259,6 +259,8 @@ def test_a_rule_is_seen_and_what_it_does(installation: Installation, browser: Ch
         assert 200 == ask(installation, RULES + "batch", [rule])[0]
         page.until(lambda: first not in page.ids(), "the hit to go")
         page.until(lambda: "not this one" in "".join(page.texts(".rule.applies")), "the rule")
+        named = [heading.removesuffix("applied here") for heading in page.texts(".rule h3")]
+        assert ["default", "hide-first"] == [name for name in named if name in ("default", "hide-first")], "steers"
         assert "hide-first" in "".join(page.texts("#removed-rows"))
         page.until(lambda: "others: rule hide-first hide" in "".join(page.texts("#hits details li")), "why hits moved")
     finally:

@@ -191,7 +191,7 @@ async def test_only_deletions_and_another_time(kindred: Kindred, shop: Shop, tmp
 
     listed = await kindred("rules", "list", "--json")
     rows = {each["objectID"]: each for each in orjson.loads(listed.stdout)["rules"]}
-    assert set(rows) == {"hide-one", "default"}
+    assert list(rows) == ["default", "hide-one"], "by precedence: the built-in rule steers, the other hides"
     assert rows["hide-one"]["applied"] > 0
     assert rows["default"]["builtIn"]
     assert f"hides {hidden}" in (await kindred("rules", "list")).stdout

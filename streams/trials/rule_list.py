@@ -35,7 +35,7 @@ class ListedRules:
     window_ms: int
 
     def rules(self) -> list[tuple[Rule, str | None]]:
-        """Each with the time of its last change; the built-in one last of all if it is in force."""
+        """By precedence, each with the time of its last change; the built-in one too, if it is in force."""
         found: list[tuple[Rule, str | None]] = []
         for written in self.stored:
             try:
@@ -46,7 +46,7 @@ class ListedRules:
             found.append((rule, metadata.get("lastUpdate") if isinstance(metadata, dict) else None))
         if all(rule.rule_id != DEFAULT_RULE_ID for rule, _ in found):
             found.append((DEFAULT_RULE, None))
-        return found
+        return sorted(found, key=lambda one: one[0].precedence())
 
     def applied(self, rule_id: str) -> int:
         """To how many requests."""

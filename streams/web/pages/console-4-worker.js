@@ -26,6 +26,15 @@ function isOpen(rule) {
   return !rule.validity?.length || rule.validity.some((each) => (each.from ?? -Infinity) <= now && now < (each.until ?? Infinity));
 }
 
+// The built-in rule is not among what the call lists, and has its place there all the same: by what it does and its id
+
+function goesAfterBuiltIn(rule) {
+  const { filters, optionalFilters, boosts, automaticFacetFilters } = rule.consequence?.params ?? {};
+  if (rule.condition?.context != null) return false;
+  if (![filters, optionalFilters, boosts, automaticFacetFilters].some((each) => each?.length)) return true;
+  return !rule.validity?.length && rule.objectID > 'default';
+}
+
 async function readRules() {
   try {
     listed = await call('POST', `/1/indexes/${encodeURIComponent(index)}/looking-similar/recommend/rules/search`, { hitsPerPage: RULES });
@@ -47,7 +56,8 @@ async function readRules() {
     const element = made('li', 'rule', made('h3', '', 'default', made('span')), made('p', '', 'built in, until a rule of this name replaces it'),
       made('ul', '', made('li', '', made('span', 'by', '×1.15 '), made('code', '', 'on_sale:true')), made('li', '', made('span', 'by', '×0.7 '), made('code', '', 'low_stock:true'))));
     element.dataset.rule = 'default';
-    elements.push(element);
+    const after = listed.hits.findIndex(goesAfterBuiltIn);
+    elements.splice(after < 0 ? elements.length : after, 0, element);
   }
   $('rules-list').replaceChildren(...elements);
   $('rules-about').textContent = listed.nbHits > RULES ? `The first ${RULES} of ${number(listed.nbHits)}, in the order of precedence.` : listed.nbHits ? 'In the order of precedence.' : '';
