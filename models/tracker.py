@@ -86,7 +86,7 @@ class Tracker:
         worker that had been paused; it is ignored, and False comes back.
         """
         state = self.items.get(change.item_id)
-        known = state.record if state else self.deleted.get(change.item_id)
+        known = (state.record if state else None) or self.deleted.get(change.item_id)  # a level may outlive its record
         if origin and known and known.origin and origin.precedes(known.origin) and at_ms <= known.at:
             return False
         if change.attributes is None:
