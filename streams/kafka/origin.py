@@ -1,7 +1,8 @@
 """Where an event came from: its topic, place, time, key, value and headers.
 
 An event that travels by way of `item-changes` carries its first origin in headers, so that a dead letter and the time
-of a stock level tell of the event and not of its journey.
+of a stock level tell of the event and not of its journey.  Headers are anybody's to write: those of ours that say no
+place are left out, and the event counts as having come from where it was read.
 """
 
 from __future__ import annotations
@@ -40,14 +41,24 @@ def origin_of(message: Any) -> Origin:
     carried = {name[len(ORIGIN) :]: value or b"" for name, value in here.headers if name.startswith(ORIGIN)}
     if not carried:
         return here
-    return here._replace(
-        topic=carried["topic"].decode(),
-        partition=int(carried["partition"]),
-        offset=int(carried["offset"]),
-        timestamp_ms=int(carried["timestamp_ms"]),
-        key=None if "key_is_null" in carried else carried.get("key", here.key),
-        headers=[pair for pair in here.headers if not pair[0].startswith(ORIGIN)],
-    )
+    here = here._replace(headers=[pair for pair in here.headers if not pair[0].startswith(ORIGIN)])
+    try:
+        return here._replace(
+            topic=carried["topic"].decode(),
+            partition=_number(carried["partition"], 31),
+            offset=_number(carried["offset"], 63),
+            timestamp_ms=_number(carried["timestamp_ms"], 63),
+            key=None if "key_is_null" in carried else carried.get("key", here.key),
+        )
+    except (KeyError, ValueError):
+        return here
+
+
+def _number(text: bytes, bits: int) -> int:
+    """A number of Kafka's, which has so many bits; -1 is its word for none.  ValueError: it is not."""
+    if len(text) > 20 or not -1 <= int(text) < 1 << bits:
+        raise ValueError(f"expected a number of {bits} bits, got {text[:20]!r}")
+    return int(text)
 
 
 def forwarded(origin: Origin, item_key: bytes) -> Message:

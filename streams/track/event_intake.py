@@ -18,7 +18,7 @@ from models.plain_levels import keep_plain_levels
 from models.tracker import Tracker
 from models.truth_messages import LogPlace
 from streams import topics
-from streams.kafka.dead_letters import dead_letter
+from streams.kafka.dead_letters import dead_letter, header
 from streams.kafka.origin import forwarded, origin_of
 from streams.kafka.outbox import Outbox
 from streams.metrics import Metrics
@@ -118,7 +118,7 @@ class EventIntake:
 
     def _forwarded(self, message: Any, tracker: Tracker | None) -> None:
         assert tracker, "a partition of item-changes is an item partition"
-        kind = next((value for name, value in message.headers if name == KIND), None)
+        kind = header(message.headers, KIND)
         origin = origin_of(message)
         if kind == topics.STOCK_LEVELS.encode():
             change = read_stock_change(origin.key, origin.value, origin.timestamp_ms)
