@@ -40,9 +40,9 @@ log = logging.getLogger(__name__)
 
 RECORDS_MAX = 500
 """Of a poll: more would keep the requests waiting that are answered in the same loop."""
-ROUND_CPU_S = 0.1
+ROUND_CPU_S = 0.25
 """How long polls are handled, while more wait, before their effects are delivered: a level that changes again in that
-time is written once.  Longer rounds save little and let images and alerts wait.  In CPU time of the loop's thread, as
+time is written once.  Longer rounds let images and alerts wait.  In CPU time of the loop's thread, as
 on a busy machine shorter rounds would cost more an event when there is least to spend."""
 LEVELS_MAX = 1_000
 """Of stock that are made messages before the loop has a turn."""
