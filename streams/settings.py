@@ -10,6 +10,8 @@ what was expected and what came; commands then end with exit code 2.
 from __future__ import annotations
 
 import ipaddress
+import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -21,6 +23,10 @@ from models.record import AttributeNames
 from streams.fetch_guard import AddressGuard
 
 PREFIX = "KINDRED_"
+_SERVER = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:/,\[\]]+)(?::[0-9]{1,5})?")
+"""Of the broker's.  Without a port Kafka's own is meant."""
+_TOPIC_PREFIX = re.compile(r"[a-zA-Z0-9._-]{0,200}")
+"""What Kafka takes in a topic's name, and as much of it as our longest name leaves."""
 
 
 class BadSetting(ValueError):
@@ -123,11 +129,20 @@ class Settings:
         """Raise BadSetting where a value lies outside its bounds or two do not go together."""
         for each in fields(self):
             value, low, high = getattr(self, each.name), each.metadata["low"], each.metadata["high"]
+            if isinstance(value, float) and not math.isfinite(value):
+                raise BadSetting(f"{PREFIX}{each.name.upper()}: expected a number, got {value}")
             if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
                 bounds = f"at least {low}" if high is None else f"{low} to {high}"
                 raise BadSetting(f"{PREFIX}{each.name.upper()}: expected {bounds}, got {value}")
+        if self.broker is not None and not all(map(_SERVER.fullmatch, self.broker.split(","))):
+            raise BadSetting(f"KINDRED_BROKER: expected host:port[,host:port], got {self.broker!r}")
+        if not _TOPIC_PREFIX.fullmatch(self.topic_prefix):
+            raise BadSetting(
+                "KINDRED_TOPIC_PREFIX: expected at most 200 of the characters that a topic's name may have "
+                f"(a-z, A-Z, 0-9, '.', '_', '-'), got {self.topic_prefix[:250]!r}"
+            )
         host, _, port = self.web.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
             raise BadSetting(f"KINDRED_WEB: expected host:port, got {self.web!r}")
         if not self.web_is_loopback and not (self.search_key and self.admin_key):
             raise BadSetting(
@@ -171,10 +186,7 @@ def _parse(variable: str, text: str, kind: Any) -> Any:
     if typing.get_origin(kind) is tuple:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     try:
-        value = kind(text)
+        return kind(text)
     except ValueError:
         expected = {int: "a whole number", float: "a number"}.get(kind, kind.__name__)
         raise BadSetting(f"{variable}: expected {expected}, got {text!r}") from None
-    if isinstance(value, float) and value != value:
-        raise BadSetting(f"{variable}: expected a number, got {text!r}")
-    return value

@@ -30,7 +30,7 @@ from streams.embed.vectors import ImageVectors
 from streams.gateway.pictures import PictureCalls
 from streams.gateway.recommendations import Gateway
 from streams.gateway.rules import RuleCalls
-from streams.index.data_lock import data_lock
+from streams.index.data_lock import data_lock, make_data_folder
 from streams.index.stage import Index
 from streams.kafka.faust_app import make_app
 from streams.kafka.turns import Turns
@@ -183,7 +183,6 @@ async def prepare(settings: Settings, connection: Connection) -> tuple[str, int]
     """Wait for the broker, create or check the topics; the cluster's id and the truths' delete.retention in ms."""
     cluster = await cluster_id(connection)
     connection = connection.on(cluster)
-    settings.data.mkdir(parents=True, exist_ok=True)
     created = await topics.ensure_topics(connection, topics.topic_table(settings), settings.replication)
     for name in created:
         log.info("created the topic %s", name)
@@ -197,6 +196,7 @@ def run_worker(
     settings: Settings, stages: frozenset[str] = frozenset(STAGES), shards: tuple[int, ...] | None = None
 ) -> int:
     """Run a worker until it is told to stop; its exit code."""
+    make_data_folder(settings.data)
     configure_logs(settings.log_level, settings.log_format)
     signal.signal(signal.SIGTERM, _stop_before_start)
     try:
@@ -219,7 +219,6 @@ def _run(settings: Settings, stages: frozenset[str], shards: tuple[int, ...] | N
         runner.close()
         raise
     connection = connection.on(cluster)
-    settings.data.mkdir(parents=True, exist_ok=True)
     loop = runner.get_loop()
     asyncio.set_event_loop(loop)
     parts = Parts(settings, connection, stages, shards, cluster, retention_ms, front)

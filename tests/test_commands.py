@@ -192,6 +192,45 @@ def test_bad_setting():
     assert "error: KINDRED_SHARDS: expected a whole number, got 'many'" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("BROKER", "broker:kafka", "expected host:port[,host:port], got 'broker:kafka'"),
+        ("BROKER", "http://broker:9092", "expected host:port[,host:port], got 'http://broker:9092'"),
+        ("BROKER", ",", "expected host:port[,host:port], got ','"),
+        ("TOPIC_PREFIX", "shop/", "that a topic's name may have (a-z, A-Z, 0-9, '.', '_', '-'), got 'shop/'"),
+        ("TOPIC_PREFIX", "s" * 201, "expected at most 200 of the characters"),
+        ("WEB", "127.0.0.1:²", "expected host:port, got '127.0.0.1:²'"),
+        ("COMPACTION_LAG_S", "inf", "expected a number, got inf"),
+        ("COLOUR", "nan", "expected a number, got nan"),
+    ],
+)
+def test_what_no_setting_can_be(setting, value, expected):
+    """It is said before anything is started, with what was expected and what came."""
+    result = run("worker", "--settings", **{f"KINDRED_{setting}": value})
+
+    assert 2 == result.exit_code
+    assert f"error: KINDRED_{setting}: " in result.stderr
+    assert expected in result.stderr
+
+
+@pytest.mark.parametrize("servers", ["kafka", "a:1,b:2", "[::1]:9092", "10.0.0.1:9092", "kafka-0.kafka.svc:9092"])
+def test_brokers_as_they_are_written(servers):
+    """Names, addresses, several of them, and without a port."""
+    assert 0 == run("worker", "--settings", KINDRED_BROKER=servers).exit_code
+
+
+@pytest.mark.parametrize("stage", ["index", "embed"])
+def test_a_data_folder_that_is_none(stage, tmp_path):
+    """A worker that cannot write there says so and ends with 2, before it waits for the broker."""
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "data"):
+        result = run("worker", "--stage", stage, KINDRED_BROKER="127.0.0.1:1", KINDRED_DATA=str(folder))
+
+        assert 2 == result.exit_code
+        assert f"error: KINDRED_DATA: expected a folder that can be written to, got {folder}: " in result.stderr
+
+
 def test_broker_that_does_not_answer(monkeypatch):
     """A broker that does not answer is told after a while, and ends a command with 1."""
     monkeypatch.setattr("streams.kafka.command_session.BROKER_WAIT_S", 0.3)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -117,10 +118,11 @@ def _shards(context: click.Context, parameter: click.Parameter, text: str | None
         return None
     numbers: set[int] = set()
     for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        if not low.isdigit() or (dash and not high.isdigit()) or len(part) > 9 or (dash and int(high) < int(low)):
+        match = re.fullmatch(r"\s*([0-9]{1,4})(?:-([0-9]{1,4}))?\s*", part)
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if high < low:
             raise click.BadParameter(f"expected numbers and ranges as 0-3 or 0,2, got {text!r}", context, parameter)
-        numbers |= set(range(int(low), int(high or low) + 1))
+        numbers |= set(range(low, high + 1))
     return tuple(sorted(numbers))
 
 
