@@ -83,6 +83,8 @@ def distrust(
             return f"it is of {name} {getattr(manifest, name)!r}, expected {value!r}"
     age_ms = now_ms - manifest.caught_up_ms
     if age_ms + margin_ms >= retention_ms:
+        if not manifest.caught_up_ms:
+            return "its shard had not read everything yet"
         return (
             f"its shard had last read everything {age_ms / 1000:,.0f} s ago; "
             f"with a margin of {margin_ms / 1000:,.0f} s that is not within "

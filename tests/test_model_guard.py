@@ -39,12 +39,14 @@ async def on_topic(broker: TestBroker, settings: Settings, values: list[bytes | 
     return connection
 
 
-@pytest.mark.parametrize("last", [[], [None], [b"none of ours"]])
+@pytest.mark.parametrize(
+    "last", [[], [None], [b"none of ours"], [write_message(ItemEmbedding(2, "other@0123456789ab", ()))]]
+)
 async def test_another_model_is_refused_by_both_names(
     broker: TestBroker, topic_prefix: str, tmp_path: Path, last: list[bytes | None]
 ) -> None:
-    """The error names the topic's model and this one's, with their dimensions; a tombstone or a message of others
-    behind it hides nothing."""
+    """The error names the topic's model and this one's, with their dimensions; what stands behind it, a tombstone,
+    a message of others or an item without a picture, hides nothing."""
     settings = Settings(broker=broker.bootstrap, topic_prefix=topic_prefix, shards=SHARDS)
     embedder = Embedder(model(tmp_path, graph("Flatten")))
     connection = await on_topic(broker, settings, [embedding("other@0123456789ab", 24), *last])

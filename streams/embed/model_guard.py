@@ -6,12 +6,15 @@ stage refuses such vectors when it reads them; this keeps them from being writte
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
 from aiokafka import TopicPartition
 
 from models.embedder import Embedder
 from models.errors import KindredError
-from models.truth_messages import read_item_embedding
+from models.truth_messages import ItemEmbedding, read_item_embedding
 from models.vectors import half_numbers
 from streams import topics
 from streams.connection import Connection
@@ -34,24 +37,30 @@ async def check_model(connection: Connection, settings: Settings, embedder: Embe
     await reader.connect()
     try:
         reader.start({tp: max(reader.beginnings[tp], reader.ends[tp] - LOOK_BACK) for tp in places})
+        found: list[ItemEmbedding] = []
         while not reader.caught_up:
             for messages in (await reader.poll()).values():
-                for message in reversed(messages):
-                    if message.value is not None:
-                        _check(message.value, embedder, topic)
+                found += filter(None, map(_read, messages))
     finally:
         await reader.stop()
+    _check(found, embedder, topic)
 
 
-def _check(value: bytes, embedder: Embedder, topic: str) -> None:
+def _read(message: Any) -> ItemEmbedding | None:
     try:
-        embedding = read_item_embedding(value)
+        return None if message.value is None else read_item_embedding(message.value)
     except msgspec.DecodeError:
-        return  # none of ours; the index stage says so
-    if embedding.model == embedder.model:
+        return None  # none of ours; the index stage says so
+
+
+def _check(found: Sequence[ItemEmbedding], embedder: Embedder, topic: str) -> None:
+    others = [each for each in found if each.model != embedder.model]
+    if not others:
         return
-    numbers = next((half_numbers(each.vector) for each in embedding.images if each.vector), None)
-    theirs = f"{embedding.model} ({numbers} dimensions)" if numbers else embedding.model
+    newest = others[-1].model
+    vectors = (image.vector for each in others if each.model == newest for image in each.images)
+    numbers = next((half_numbers(vector) for vector in vectors if vector), None)  # many items may have no picture
+    theirs = f"{newest} ({numbers} dimensions)" if numbers else newest
     raise OtherModel(
         f"{topic} holds vectors of the model {theirs}, this worker has {embedder.model} "
         f"({embedder.dimension} dimensions): set KINDRED_MODEL to the former, or use another KINDRED_TOPIC_PREFIX"
