@@ -82,6 +82,11 @@ def distrust(
         if getattr(manifest, name) != value:
             return f"it is of {name} {getattr(manifest, name)!r}, expected {value!r}"
     age_ms = now_ms - manifest.caught_up_ms
+    if -age_ms > margin_ms:
+        return (
+            f"its shard had last read everything {-age_ms / 1000:,.0f} s from now: a clock was wrong, then or now, "
+            "so nobody knows how long ago that was"
+        )
     if age_ms + margin_ms >= retention_ms:
         if not manifest.caught_up_ms:
             return "its shard had not read everything yet"

@@ -96,6 +96,7 @@ def test_a_failed_write_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.M
         ({"model": "n"}, "model 'm', expected 'n'"),
         ({"dimension": 64}, "dimension 128, expected 64"),
         ({"now_ms": 123 * HOUR_MS}, "delete.retention.ms"),
+        ({"now_ms": 98 * HOUR_MS}, "everything 7,200 s from now: a clock was wrong"),
         ({"retention_ms": 11 * HOUR_MS}, "delete.retention.ms"),
         ({"margin_ms": 14 * HOUR_MS}, "delete.retention.ms"),
         (
