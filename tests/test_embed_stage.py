@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import MessageSizeTooLargeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,17 +81,20 @@ class Batch:
 
 
 class Topics:
-    """A producer whose topics are lists; deliveries can be held."""
+    """A producer whose topics are lists; deliveries can be held, or refused for good."""
 
     def __init__(self) -> None:
         self.logs: dict[str, list[Any]] = defaultdict(list)
         self.open = asyncio.Event()
         self.open.set()
+        self.refusal: Exception | None = None
 
     create_batch = staticmethod(Batch)
 
     async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Any]:
         await self.open.wait()
+        if self.refusal:
+            raise self.refusal
         self.logs[topic] += batch.messages
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         done.set_result(SimpleNamespace(offset=0))
@@ -349,6 +353,17 @@ async def test_a_stop_before_delivery_acknowledges_nothing() -> None:
         successor.catalog(A, B)
         results = await successor.settled()
     assert [list(each or ()) for each in results] == [[A], [A, B]]
+
+
+async def test_a_result_that_no_topic_accepts_ends_the_worker() -> None:
+    """Nobody would be told otherwise: its request stays unacknowledged, and with it all that come after it."""
+    stage = Stage()
+    stage.topics.refusal = MessageSizeTooLargeError()
+    async with stage.running():
+        stage.catalog(A)
+        await wait_until(lambda: stage.embed.crash_reason is stage.topics.refusal)
+
+    assert stage.stream.acknowledged == []
 
 
 def test_as_many_images_as_fit_are_remembered() -> None:

@@ -39,7 +39,7 @@ from streams.connection import Connection
 from streams.embed.model_guard import check_model
 from streams.embed.unread_images import Images, UnreadImages, what_came
 from streams.embed.vectors import ImageVectors
-from streams.kafka.dead_letters import DeadLetterLimit, TooManyDeadLetters, dead_letter
+from streams.kafka.dead_letters import DeadLetterLimit, dead_letter
 from streams.kafka.origin import origin_of
 from streams.kafka.outbox import Message, Outbox
 from streams.metrics import Metrics
@@ -171,7 +171,7 @@ class Embed(mode.Service):
             self.limit.count(1, 0 if result else 1)
             if bug:
                 await self.crash(bug)
-        except TooManyDeadLetters as error:
+        except Exception as error:  # the broker refuses the result for good, or too many requests were set aside
             await self.crash(error)
         finally:
             self._slots.release()
