@@ -759,7 +759,7 @@ async def test_item(kindred, connection, settings):
     assert [("1.jpg", True, None), ("2.jpg", False, "HTTP 404")] == [
         (each["link"], each["embedded"], each["error"]) for each in report["images"]
     ]
-    assert "nobody is not recommended: the catalog has never told of it" in unknown.stdout
+    assert "nobody is not recommended: the catalog has no record of it" in unknown.stdout
 
 
 async def test_status(kindred, connection, settings):

@@ -74,7 +74,7 @@ class ItemReport:
     def obstacles(self) -> tuple[str, ...]:
         """Why it is not recommended; empty when it can be."""
         if self.record is None:
-            return ("the catalog has never told of it",)
+            return ("the catalog has no record of it: it was deleted, or never there",)
         if self.record.gone:
             return ("it was deleted from the catalog",)
         reasons = []
