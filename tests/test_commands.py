@@ -561,7 +561,7 @@ VECTOR = ImageEmbedding("1.jpg", digest="d", vector="AAAA")
 @pytest.mark.parametrize(
     ("record", "quantity", "images", "expected"),
     [
-        (None, 3.0, (), "never told"),
+        (None, 3.0, (), "never there"),
         (record_of((), gone=True), None, (), "deleted"),
         (record_of(()), None, (), "no image"),
         (record_of(("1.jpg",)), None, (), "no image is embedded yet"),
