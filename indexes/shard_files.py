@@ -114,11 +114,18 @@ class ShardFiles:
         name: str,
         next_number: int,
     ) -> Manifest:
-        """Write a checkpoint; of a Manifest, its snapshot is used once more."""
+        """Write a checkpoint; of a Manifest, its snapshot is used once more.
+
+        OSError if it fails; what was written of it by then is removed, or a disk that is nearly full would stay full.
+        """
         if isinstance(snapshot, Manifest):
             name, checksums = snapshot.snapshot, snapshot.snapshot_checksums
         else:
-            checksums = snapshot.write(self.folder, name)
+            try:
+                checksums = snapshot.write(self.folder, name)
+            except OSError:
+                remove_snapshot(self.folder, name)
+                raise
         manifest = Manifest(
             FORMAT,
             self._cluster_id,

@@ -1,4 +1,7 @@
-"""A worker that cannot start: the first error is what is seen, and nothing that stops behind it adds to it."""
+"""A worker that cannot start: the first error is what is seen, and nothing that stops behind it adds to it.
+
+And one that cannot write at its stop.
+"""
 
 from __future__ import annotations
 
@@ -83,6 +86,32 @@ async def test_a_stage_that_did_not_start_stops_in_silence(
     await stage.stop()
 
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+class Closing:
+    """A shard of which the last checkpoint may fit on the disk or not."""
+
+    def __init__(self, fits: bool) -> None:
+        self.fits, self.closed = fits, False
+
+    def close(self) -> None:
+        if not self.fits:
+            raise OSError(28, "No space left on device")
+        self.closed = True
+
+
+async def test_a_full_disk_costs_one_shard_its_last_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others are written all the same, and a line says which was not."""
+    index: Any = service("index", Broken(0), tmp_path)
+    shards = [Closing(fits) for fits in (True, False, True)]
+    index.shards = dict(enumerate(shards))
+
+    await index.on_stop()
+
+    assert [True, False, True] == [shard.closed for shard in shards]
+    assert ["the checkpoint of shard 1 is not written"] == [each.getMessage()[:40] for each in caplog.records]
 
 
 async def test_what_keeps_a_worker_from_starting_is_its_one_error(

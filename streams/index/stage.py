@@ -95,8 +95,8 @@ class Index(mode.Service):
         self.reader.start(offsets)
 
     async def on_stop(self) -> None:
-        for shard in self.shards.values():
-            await asyncio.to_thread(shard.close)
+        for number, shard in self.shards.items():
+            await self._write(number, shard.close)
 
     def _place(self, name: str, partition: int) -> TopicPartition:
         return TopicPartition(self.settings.topic_prefix + name, partition)
@@ -182,14 +182,18 @@ class Index(mode.Service):
 
     async def _checkpoint(self, number: int, shard: Shard) -> None:
         checkpoint, offsets = shard.capture(), dict(shard.next_offsets)
+        await self._write(number, checkpoint.write)
+        self._written[number] = (time.monotonic(), offsets)
+
+    async def _write(self, number: int, write: Callable[[], None]) -> None:
+        """Write a checkpoint.  A full disk is no reason to stop answering, nor to leave others unwritten at a stop."""
         try:
-            await asyncio.to_thread(checkpoint.write)
-        except OSError as error:  # a full disk is no reason to stop answering; the next start only takes longer
-            log.error("the checkpoint of shard %d is not written, and tried again later: %s", number, error)
+            await asyncio.to_thread(write)
+        except OSError as error:
+            log.error("the checkpoint of shard %d is not written, the one before it stands: %s", number, error)
             self.metrics.checkpoint_failures.labels(number).inc()
         else:
             self.metrics.checkpoints.labels(number).inc()
-        self._written[number] = (time.monotonic(), offsets)
 
     def _apply(self, tp: TopicPartition, messages: Sequence[Any]) -> None:
         name = tp.topic.removeprefix(self.settings.topic_prefix)
