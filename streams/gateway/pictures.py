@@ -79,16 +79,21 @@ class PictureCalls:
             raise BadRequest(f"item {shown(item_id)} is not known", 404)
         names = [image.link for image in item.images]
         if not names or (name is not None and name not in names):
-            raise BadRequest(f"item {shown(item_id)} has no picture {shown(name or 'at all')}", 404)
+            raise BadRequest(f"item {shown(item_id)} has no picture {shown(name) if name else 'at all'}", 404)
         wanted = name or names[0]
         if wanted.lower().startswith(("http:", "https:")):
             raise BadRequest("a picture of another host is fetched from there, by its link", 404)
         return self._data_link(item, wanted) if wanted.startswith("data:") else wanted
 
     def _data_link(self, item: ShardItem, name: str) -> str:
-        """The `data:` link that has this name, out of the record."""
-        links = parse_record(item.item_id, orjson.loads(item.record), self.names, LIMITS).images
-        return next(link for link in links if image_name(link) == name)
+        """The `data:` link that has this name, out of the record; 404 where that has another by now.
+
+        An item keeps its pictures until those of its newest record are embedded.
+        """
+        for link in parse_record(item.item_id, orjson.loads(item.record), self.names, LIMITS).images:
+            if image_name(link) == name:
+                return link
+        raise BadRequest(f"the record of item {shown(item.item_id)} has no picture {shown(name)} any more", 404)
 
     def _small(self, link: str) -> tuple[bytes, float]:
         """In a thread: a small JPEG, and the CPU seconds it took."""
