@@ -99,12 +99,21 @@ class Connection:
     heartbeat_s: float = 3.0
     client_id: str = "kindred"
 
+    @property
+    def session_s(self) -> float:
+        """Seconds without a heartbeat after which a member of a group is given up."""
+        return 4.0 if self.embedded else self.session_timeout_s
+
+    @property
+    def beat_s(self) -> float:
+        """Seconds between heartbeats of a member of a group."""
+        return min(self.heartbeat_s, 1.0) if self.embedded else self.heartbeat_s
+
     def consumer(self, group: str | None = None, **more: Any) -> AIOKafkaConsumer:
         """A consumer that commits only what it is told to; with `group` it uses the Range assignor.
 
         Range puts partition n of all subscribed topics on the same member.
         """
-        session_s = 4.0 if self.embedded else self.session_timeout_s
         settings: dict[str, Any] = {
             "bootstrap_servers": self.broker,
             "client_id": self.client_id,
@@ -112,9 +121,9 @@ class Connection:
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
             "partition_assignment_strategy": (RangePartitionAssignor,),
-            "session_timeout_ms": int(session_s * 1000),
-            "heartbeat_interval_ms": int(min(self.heartbeat_s, session_s / 4) * 1000),
-            "rebalance_timeout_ms": int(max(session_s, 10.0) * 1000),
+            "session_timeout_ms": int(self.session_s * 1000),
+            "heartbeat_interval_ms": int(self.beat_s * 1000),
+            "rebalance_timeout_ms": int(max(self.session_s, 10.0) * 1000),
             "fetch_max_wait_ms": FETCH_WAIT_MS,
             "max_partition_fetch_bytes": REQUEST_BYTES_MAX,
             "retry_backoff_ms": 100,

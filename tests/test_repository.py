@@ -208,6 +208,21 @@ def test_compose_sets_only_settings_that_exist(compose: dict[str, dict]) -> None
         assert "kafka:9092" == compose["services"][service]["environment"]["KINDRED_BROKER"]
 
 
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    """And none that there is not."""
+    rows = re.findall(r"^\| (`KINDRED_[^|]*)\|([^|]*)\|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    told = {name: default.strip() for names, default in rows for name in re.findall(r"KINDRED_(\w+)", names)}
+    defaults = {each.name.upper(): each.default for each in fields(Settings)}
+
+    assert defaults.keys() == told.keys()
+    for name, default in defaults.items():
+        if isinstance(default, int | float):
+            assert default == float(told[name]), name
+        elif name not in ("MODEL", "TOPIC_PREFIX"):  # they say it in words
+            text = ",".join(default) if isinstance(default, tuple) else str(default or "")
+            assert text == told[name].strip("`"), name
+
+
 def test_the_image_gets_what_it_copies_and_no_more() -> None:
     """What the Dockerfile copies is there and not kept out by .dockerignore; environments and caches are kept out."""
     ignored = [line for line in (ROOT / ".dockerignore").read_text().split() if not line.startswith("#")]

@@ -85,7 +85,6 @@ class _Transport(driver.Transport):
 
 def make_app(settings: Settings, connection: Connection) -> faust.App:
     """A new application; `<prefix>kindred-embed` is also the consumer group of its agent."""
-    session_s = 4.0 if connection.embedded else settings.session_timeout_s
     app = faust.App(
         settings.topic_prefix + "kindred-embed",
         broker=[f"kafka://{server}" for server in connection.broker.split(",")],
@@ -94,9 +93,9 @@ def make_app(settings: Settings, connection: Connection) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         stream_wait_empty=False,  # otherwise a stop waits for ever while an event is not acknowledged
-        broker_session_timeout=session_s,
-        broker_request_timeout=max(90.0, session_s + 30.0),  # Faust refuses one that is shorter than the session
-        broker_heartbeat_interval=min(settings.heartbeat_s, session_s / 4),
+        broker_session_timeout=connection.session_s,
+        broker_request_timeout=max(90.0, connection.session_s + 30.0),  # Faust wants it longer than the session
+        broker_heartbeat_interval=connection.beat_s,
         broker_max_poll_records=500,
         consumer_max_fetch_size=REQUEST_BYTES_MAX,
         consumer_auto_offset_reset="earliest",
