@@ -36,6 +36,8 @@ from models.truth_messages import (
 )
 
 DELETED_MAX = 10_000
+TURNS_SLACK = 1_000
+"""Outdated turns that may be kept, beside as many as there are items."""
 
 
 class ItemState:
@@ -260,9 +262,13 @@ class Tracker:
 
     def schedule_turn(self, item_id: str, state: ItemState, now_ms: int) -> None:
         """Remember when time alone changes the flags."""
-        state.turn_ms = next_turn_ms(state.record.facts, now_ms) if state.record else None
-        if state.turn_ms is not None:
-            heapq.heappush(self._turns, (state.turn_ms, item_id))
+        before, state.turn_ms = state.turn_ms, next_turn_ms(state.record.facts, now_ms) if state.record else None
+        if state.turn_ms is None or state.turn_ms == before:
+            return
+        heapq.heappush(self._turns, (state.turn_ms, item_id))
+        if len(self._turns) > 2 * len(self.items) + TURNS_SLACK:  # of sales whose ends were moved again and again
+            self._turns = [(each.turn_ms, known) for known, each in self.items.items() if each.turn_ms is not None]
+            heapq.heapify(self._turns)
 
     def _drop_if_empty(self, item_id: str) -> None:
         state = self.items.get(item_id)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models import tracker as tracker_module
 from models.change_events import CatalogChange
 from models.effects import Effects
 from models.errors import BadEvent
@@ -371,6 +372,24 @@ def test_late_levels_are_ignored_however_late() -> None:
     owner.deliver()
 
     assert read_item_stock(topics.last(STOCKS)["a"]).quantity is None
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_prices_that_change_within_a_sale_do_not_pile_up(moved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One turn is remembered for an item, or few where its end moves too; the last one still turns the flag."""
+    monkeypatch.setattr(tracker_module, "TURNS_SLACK", 5)
+    tracker = Tracker("w", NAMES, LIMITS, low_stock_at=5)
+    end = T + 1_000
+    for price in range(1, 100):
+        end += moved
+        record = {"price": price, "list_price": 500, "sale_until": end}
+        tracker.catalog(CatalogChange("item", record), T, T)
+        assert len(tracker._turns) <= (7 if moved else 1)
+    assert [alert.alert for alert in tracker.take(T).alerts] == ["new"]
+
+    for now_ms, alerts in ((end - 1, []), (end, ["sale_over"])):
+        tracker.advance(now_ms)
+        assert [alert.alert for alert in tracker.take(now_ms).alerts] == alerts
 
 
 def test_a_forwarded_event_that_comes_late_changes_nothing() -> None:
