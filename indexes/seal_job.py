@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.rows import DELTA, Captured
-from indexes.sealing import JOB_FILE, Job, Source
+from indexes.sealing import IMAGES_FILE, JOB_FILE, PLACES_FILE, Job, Source
 from indexes.segment import VECTORS_FILE, Segment, remove_segment
 from indexes.shard_settings import ShardSettings
 from models.vectors import pack_mean
@@ -94,6 +94,7 @@ class SealJob:
             self._write(job_folder)
             self._build(job_folder)
             if self.failure is None:
+                self.places = np.load(job_folder / PLACES_FILE, allow_pickle=False)
                 self.segment = Segment.open(self._folder, self.name, self._settings)
         except Exception as error:  # whatever it is, the shard goes on with what it has and tells it
             self.failure = f"{type(error).__name__}: {error}"
@@ -104,15 +105,10 @@ class SealJob:
     def _write(self, job_folder: Path) -> None:
         """The job's folder, as `sealing.py` reads it."""
         job_folder.mkdir()
-        order = self._order()
-        self.places = np.empty(len(order), np.intp)
-        self.places[order] = np.arange(len(order))
+        np.save(job_folder / IMAGES_FILE, np.concatenate([one.images for one in self.captured]))
         sources = []
-        start = 0
         for number, one in enumerate(self.captured):
-            positions, places = (job_folder / f"{name}-{number}.npy" for name in ("positions", "places"))
-            np.save(places, self.places[start : start + len(one.positions)])
-            start += len(one.positions)
+            positions = job_folder / f"positions-{number}.npy"
             if isinstance(one.part, Segment):
                 vectors = (self._folder / one.part.name).with_suffix(VECTORS_FILE)
                 np.save(positions, one.positions.astype(np.int32))
@@ -121,8 +117,7 @@ class SealJob:
                 vectors = job_folder / "delta.f16"
                 self._delta.astype("<f2", copy=False).tofile(vectors)
                 np.save(positions, np.arange(len(one.positions), dtype=np.int32))
-            sources.append(Source(*[str(each.absolute()) for each in (vectors, positions, places)]))
-        owners = np.concatenate([one.owners for one in self.captured])[order]
+            sources.append(Source(str(vectors.absolute()), str(positions.absolute())))
         job = Job(
             folder=str(self._folder.absolute()),
             name=self.name,
@@ -134,24 +129,12 @@ class SealJob:
             seed=self._settings.seed,
             nice=self._settings.nice,
             sources=tuple(sources),
-            item_ids=tuple([self._item_ids[owner] for owner in owners.tolist()]),
+            item_ids=tuple(self._item_ids[owner] for one in self.captured for owner in one.owners.tolist()),
             parent=os.getpid(),
         )
         (job_folder / JOB_FILE).write_bytes(msgspec.json.encode(job))
         self._item_ids.clear()
         self._delta = None
-
-    def _order(self) -> list[int]:
-        """The captured rows by item id and image; those that are not shown have no image, and go by their vector."""
-        keys: list[tuple[str, int, bytes]] = []
-        for one in self.captured:
-            hidden = np.flatnonzero(one.images < 0)
-            of_delta = self._delta if one.slot == DELTA else None
-            raw = one.part.raw(one.positions[hidden]) if of_delta is None else of_delta[hidden]
-            vectors = {at: vector.tobytes() for at, vector in zip(hidden.tolist(), raw, strict=True)}
-            for at, (owner, image) in enumerate(zip(one.owners.tolist(), one.images.tolist(), strict=True)):
-                keys.append((self._item_ids[owner], image, vectors.get(at, b"")))
-        return sorted(range(len(keys)), key=keys.__getitem__)
 
     def _build(self, job_folder: Path) -> None:
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(PACKAGES)}

@@ -198,16 +198,15 @@ def test_what_cannot_be_a_segment_is_not_written(tmp_path: Path, vectors: Any) -
 
 
 def test_a_job_gathers_its_sources(tmp_path: Path, vectors: Any, mean: Any) -> None:
-    """Positions of several files become one segment, each in its place; a job nobody waits for leaves nothing."""
+    """Rows of several files become one segment, by item and image; a job nobody waits for leaves nothing."""
     folder = tmp_path / "job-segment-1"
     folder.mkdir()
     sources = []
-    for number, (positions, places) in enumerate((([5, 3], [2, 0]), ([0], [1]))):
-        files = [folder / f"{number}-{name}" for name in ("vectors.f16", "positions.npy", "places.npy")]
-        vectors.tofile(files[0])
-        np.save(files[1], np.array(positions))
-        np.save(files[2], np.array(places))
-        sources.append(Source(*map(str, files)))
+    for number, positions in enumerate(([5, 3], [0])):
+        vectors.tofile(folder / f"{number}.f16")
+        np.save(folder / f"{number}.npy", np.array(positions, np.int32))
+        sources.append(Source(str(folder / f"{number}.f16"), str(folder / f"{number}.npy")))
+    np.save(folder / sealing.IMAGES_FILE, np.array([0, 1, 0], np.int16))
     job = Job(
         folder=str(tmp_path),
         name="segment-1",
@@ -219,7 +218,7 @@ def test_a_job_gathers_its_sources(tmp_path: Path, vectors: Any, mean: Any) -> N
         seed=1,
         nice=0,
         sources=tuple(sources),
-        item_ids=("a", "b", "c"),
+        item_ids=("c", "a", "a"),
         parent=1 << 30,
     )
     (folder / sealing.JOB_FILE).write_bytes(msgspec.json.encode(job))
@@ -229,8 +228,9 @@ def test_a_job_gathers_its_sources(tmp_path: Path, vectors: Any, mean: Any) -> N
     sealing.main(folder)
     segment = Segment.open(tmp_path, "segment-1", SMALL)
 
-    assert ("a", "b", "c") == segment.sidecar.item_ids
-    assert segment.raw(np.arange(3)).tobytes() == vectors[[3, 0, 5]].tobytes()
+    assert ("a", "a", "c") == segment.sidecar.item_ids
+    assert segment.raw(np.arange(3)).tobytes() == vectors[[0, 3, 5]].tobytes()
+    assert [2, 1, 0] == np.load(folder / sealing.PLACES_FILE).tolist()
     assert segment.sidecar.mean == base64.b64encode(mean.astype("<f4").tobytes()).decode()
 
 
