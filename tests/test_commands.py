@@ -702,7 +702,13 @@ async def test_similar_draws_its_answer(kindred, connection, settings, tmp_path)
             *("similar", "a", "--sheet", str(sheet), "--timeout", "30"), env={"KINDRED_IMAGE_ROOT": str(tmp_path)}
         )
 
+        nowhere = await kindred("similar", "a", "--sheet", str(tmp_path / "no folder" / "s.png"), "--timeout", "30")
+
     assert told.exit_code == 0, told.output
+    assert (1, f"error: {tmp_path}/no folder/s.png cannot be written: No such file or directory") == (
+        nowhere.exit_code,
+        nowhere.stderr.splitlines()[-1],
+    )
     page = decode(sheet.read_bytes(), 600)
     assert [True, True] == [bool((page == colour).all(axis=-1).any()) for colour in ((200, 0, 0), (0, 0, 200))]
 

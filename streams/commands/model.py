@@ -82,7 +82,7 @@ def check(path: Path, images: Path | None, against: Path | None, sheet: Path, co
     if other is not None:
         with terminal.progress("embedded", "pictures", len(pictures)) as advance:
             agreement = model_check.agreement(found, model_check.tried(other, pictures, advance))
-    sheet.write_bytes(encode_png(model_check.look_alikes(found)))
+    terminal.file(sheet, encode_png(model_check.look_alikes(found)))
     said = embedder.preprocessing
     report: dict[str, Any] = {
         "model": embedder.model,

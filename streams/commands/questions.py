@@ -69,7 +69,7 @@ def similar(
         if sheet is not None:
             from streams.reports.answer_sheet import answer_sheet
 
-            sheet.write_bytes(await answer_sheet(connection, settings, items, image, result))
+            terminal.file(sheet, await answer_sheet(connection, settings, items, image, result))
             terminal.note(f"drawn in {sheet}")
 
     return with_broker(settings, work)

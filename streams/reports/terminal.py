@@ -11,6 +11,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
 import orjson
@@ -20,6 +21,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from models.errors import BadRequest
 
 PROGRESS_LINE_EVERY_S = 5.0
 GAP = 3
@@ -125,6 +128,13 @@ class Terminal:
             self.json(report.as_json())
         else:
             show(self, report)
+
+    def file(self, path: Path, content: bytes) -> None:
+        """A file that was asked for.  BadRequest where it cannot be written."""
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise BadRequest(f"{path} cannot be written: {error.strerror or error}") from None
 
     @contextlib.contextmanager
     def progress(self, verb: str, unit: str, total: int | None) -> Iterator[Advance]:
