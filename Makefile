@@ -74,5 +74,5 @@ constraints: setup  ## write the installed versions to constraints.txt
 	@mv constraints.new constraints.txt
 
 clean:  ## what was built here: environment, caches, data
-	rm -rf $(VENV) .cache .pytest_cache .hypothesis .mypy_cache .ruff_cache .coverage build data demo.html *.egg-info tests/algolia/node_modules tests/clients/node_modules
+	rm -rf $(VENV) .cache .pytest_cache .hypothesis .mypy_cache .ruff_cache .coverage build data demo.html look-alikes.png *.egg-info tests/algolia/node_modules tests/clients/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
