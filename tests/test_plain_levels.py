@@ -127,6 +127,7 @@ messages = st.builds(lambda key, value: SimpleNamespace(key=key, value=value, ti
 
 
 @given(st.lists(messages, max_size=30))
+@example([SimpleNamespace(key=b"a", value=b'{"quantity":1,"at":1700000000000,"sku":1}', timestamp=T)])
 @settings(max_examples=200, deadline=None)
 def test_the_loop_keeps_what_one_by_one_keeps(events: list[Any]) -> None:
     """Whatever the loop takes, and whatever it leaves to the long way: the same levels, marks and counts."""
