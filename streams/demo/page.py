@@ -95,7 +95,7 @@ def _step(number: int, step: TourStep) -> str:
     return f"""<section class="step" id="step-{number}" aria-labelledby="title-{number}">
 <div class="told"><div>
 <p class="number">Step {number}</p>
-<h2 id="title-{number}">{escape(step.title)}</h2>
+<h2 id="title-{number}">{escape(step.title).replace("No. ", "No.&nbsp;")}</h2>
 <p class="reason">{escape(step.reason)}</p>
 {failed}{_timings(step.timings)}
 </div><div>
