@@ -18,6 +18,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from streams.any_headers import read_any_headers
 from streams.long_poll import LongPollConsumer
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ FETCH_WAIT_MS = 500
 """How long the broker may let a fetch wait for data; see `streams/long_poll.py`."""
 
 Client = TypeVar("Client")
+
+read_any_headers()
 
 
 class Outgoing(Protocol):
