@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from models.truth_messages import read_item_record, read_item_stock
 from streams import topics
@@ -84,6 +85,25 @@ async def test_other_partitioners_are_brought_home(shop: Shop) -> None:
         for record in await shop.read(name):
             if (record.key or b"").startswith(b"crc-"):
                 assert record.partition == topics.partition_of(record.key, 4), (name, record.key)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_compressed_batches_are_read(shop: Shop, codec: str) -> None:
+    """Whatever a producer compresses by, Kafka keeps as it came."""
+    producer = AIOKafkaProducer(bootstrap_servers=shop.connection.broker, compression_type=codec, linger_ms=50)
+    await producer.start()
+    keys = {f"{codec}-{number}" for number in range(40)}
+    try:
+        for key in keys:
+            await producer.send(shop.topic(topics.CATALOG_CHANGES), b'{"title":"compressed"}', key=key.encode())
+        await producer.flush()
+    finally:
+        await producer.stop()
+
+    async def there() -> bool:
+        return keys <= set(await shop.last(topics.ITEM_RECORDS))
+
+    await wait_until(there, 30, f"records that came by {codec}")
 
 
 async def test_unusable_events_are_set_aside_and_the_rest_goes_on(shop: Shop) -> None:
