@@ -460,6 +460,15 @@ async def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server: Ser
     writer.close()
 
 
+async def test_a_body_that_comes_with_its_head_is_measured_too() -> None:
+    """In chunks it announces no length, and all of it is there before anything is read."""
+    async with Server(http_body_bytes_max=1_000) as server:
+        head = f"POST {RECOMMEND} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        for size, status in ((1_000, b"400"), (1_001, b"413")):
+            body = f"{size:x}\r\n{' ' * size}\r\n0\r\n\r\n"
+            assert (await raw_answer(server, (head + body).encode())).startswith(b"HTTP/1.1 " + status)
+
+
 async def test_a_body_in_chunks(server: Server) -> None:
     """Node sends no length; a chunk that breaks off or lies is a 400."""
 

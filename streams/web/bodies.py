@@ -55,7 +55,10 @@ class Bodies:
         if not request.body_exists:
             return b""
         if request.content.is_eof():  # it came together with the head, as nearly all do
-            return request.content.read_nowait()
+            body = request.content.read_nowait()
+            if len(body) > self.bytes_max:  # in chunks, which announce no length
+                raise self._too_large()
+            return body
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0  # nothing of the answer itself is on its way yet
