@@ -123,6 +123,7 @@ class Connection:
             "group_id": group,
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
+            "isolation_level": "read_committed",  # what a producer's transaction took back was never said
             "partition_assignment_strategy": (RangePartitionAssignor,),
             "session_timeout_ms": int(self.session_s * 1000),
             "heartbeat_interval_ms": int(self.beat_s * 1000),

@@ -106,6 +106,28 @@ async def test_compressed_batches_are_read(shop: Shop, codec: str) -> None:
     await wait_until(there, 30, f"records that came by {codec}")
 
 
+@pytest.mark.needs_kafka
+async def test_what_was_taken_back_never_was(shop: Shop) -> None:
+    """Of transactions those that were committed count; others wait behind one that is open."""
+    name = f"{shop.settings.topic_prefix}shop"
+    producer = AIOKafkaProducer(bootstrap_servers=shop.connection.broker, transactional_id=name)
+    await producer.start()
+    try:
+        for title, commits in (("taken back", False), ("kept", True), ("taken back", False)):
+            await producer.begin_transaction()
+            for key in (b"transacted", title.encode()):
+                body = orjson.dumps({"title": title})
+                await producer.send_and_wait(shop.topic(topics.CATALOG_CHANGES), body, key=key)
+            await (producer.commit_transaction() if commits else producer.abort_transaction())
+    finally:
+        await producer.stop()
+    await settled(shop, "transacted")
+
+    records = await shop.last(topics.ITEM_RECORDS)
+    assert {"transacted", "kept"} == {key for key in records if key in ("transacted", "kept", "taken back")}
+    assert b'"title":"kept"' in records["transacted"]
+
+
 async def test_unusable_events_are_set_aside_and_the_rest_goes_on(shop: Shop) -> None:
     """Poison in every topic becomes a dead letter that says why and where from; what comes after it is handled."""
     poison: dict[str, list[tuple[bytes | None, bytes | None]]] = {
