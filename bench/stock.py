@@ -74,7 +74,7 @@ async def write_levels(broker: str, topic: str, levels: Levels, count: int) -> N
 async def measure(ground: Ground) -> list[Table]:
     """The table."""
     table = Table("stock", "stock levels through the track stage, one process", COLUMNS)
-    rounds, count, few = ground.pick(2, 3), ground.pick(150_000, 400_000), ground.pick(3_000, 8_000)
+    rounds, count, few = ground.pick(2, 3), ground.pick(500_000, 1_500_000), ground.pick(3_000, 8_000)
     ours: list[Rate] = []
     bare: list[Rate] = []
     agents: dict[float, list[Rate]] = {0.0: [], 0.02: []}
