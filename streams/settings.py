@@ -149,6 +149,10 @@ class Settings:
                 f"KINDRED_WEB: {self.web_host} can be reached from other machines, "
                 "so KINDRED_SEARCH_KEY and KINDRED_ADMIN_KEY must be set"
             )
+        if self.search_key and self.search_key == self.admin_key:
+            raise BadSetting(
+                "KINDRED_ADMIN_KEY: expected another key than KINDRED_SEARCH_KEY, which every browser of the shop gets"
+            )
         if self.heartbeat_s * 2 > self.session_timeout_s:
             raise BadSetting(
                 f"KINDRED_HEARTBEAT_S: expected at most half of the session's {self.session_timeout_s} s, "

@@ -337,6 +337,15 @@ def request_with(**headers: str) -> Any:
     )
 
 
+def test_one_key_for_both_is_refused() -> None:
+    """Browsers get the search key; the same as admin key would let every visitor write rules."""
+    with pytest.raises(BadSetting, match="KINDRED_ADMIN_KEY: expected another key than KINDRED_SEARCH_KEY") as refused:
+        Settings.read({"KINDRED_SEARCH_KEY": "same-4711", "KINDRED_ADMIN_KEY": "same-4711"})
+
+    assert "4711" not in str(refused.value)
+    Settings.read({"KINDRED_SEARCH_KEY": "one", "KINDRED_ADMIN_KEY": "other"})
+
+
 def test_pages_want_the_admin_key_where_others_can_reach_them() -> None:
     """`/status` and `/metrics` are open on loopback; elsewhere they want the admin key, also as a bearer token."""
     inside = Keys(Settings(search_key="s", admin_key="a"))
