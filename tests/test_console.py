@@ -9,6 +9,7 @@ import json
 import re
 import urllib.request
 from collections.abc import Iterator
+from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urlencode
@@ -178,7 +179,9 @@ def test_an_item_and_its_look_alikes(installation: Installation, browser: Chrome
 
     assert shown == [hit["objectID"] for hit in hits]
     assert [item_id(0)] == page.texts("#source-card .id")
-    assert [f"looks {hit['_score']:.1f}".removesuffix(".0") for hit in hits] == page.texts("#hits .scores span")
+    # As pages round: by the digits that are written, halves up.
+    scores = [Decimal(str(hit["_score"])).quantize(Decimal("0.1"), ROUND_HALF_UP) for hit in hits]
+    assert [f"looks {score}".removesuffix(".0") for score in scores] == page.texts("#hits .scores span")
     assert len(page.texts("#hits details summary")) == len(hits)
     on_top = """const place = document.querySelector('#hits .rank'); place.scrollIntoView({ block: 'center' });
         const { x, y, width, height } = place.getBoundingClientRect();
