@@ -12,6 +12,7 @@ an idle worker little.  What aiokafka gets in the way of that, and what is done 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
@@ -38,6 +39,16 @@ class LongPollConsumer(AIOKafkaConsumer):
         """Connect, as aiokafka's does."""
         await super().start()
         let_wait(self._fetcher)
+
+    async def stop(self) -> None:
+        """Disconnect, as aiokafka's does, also right after the start.
+
+        It waits for tasks that it has cancelled; one that never had a turn of the loop would raise that here.
+        """
+        try:
+            await asyncio.sleep(0)
+        finally:
+            await super().stop()
 
 
 def let_wait(fetcher: Fetcher) -> None:

@@ -86,3 +86,12 @@ async def test_a_question_does_not_wait_for_a_fetch(broker: TestBroker, consumer
     await put(broker, place, b"1")
 
     assert await taken(consumer) == b"1"
+
+
+async def test_it_may_stop_right_after_its_start(broker: TestBroker) -> None:
+    """Nothing that waits between the two: asked for the ends of no partitions, as of a broker without topics."""
+    connection = Connection(broker.bootstrap)
+    consumer = await connection.started(connection.consumer, "test")
+
+    assert await consumer.end_offsets([]) == {}
+    await consumer.stop()
