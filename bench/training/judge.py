@@ -5,6 +5,7 @@
 Two ways of comparing are judged: `plain`, the embedding as it comes, and `default`, as the product does it: the mean of
 the judged pictures subtracted, unit length again, and the colour histogram at its side with weight COLOUR.
 `unseen` are sources of `broad` that a run with `held_out` never saw; for other runs its figures mean little.
+Judge int8 files on a processor with VNNI: `eval_quality.py` does not ask for exact sums, as the product does.
 """
 
 from __future__ import annotations
