@@ -13,7 +13,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test kafka bench quality lint format constraints clean
+.PHONY: help setup demo test kafka bench quality model lint format constraints clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ $(VENV)/.bench-stamp: $(VENV)/.stamp
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hnswlib
 	@touch $@
 
+$(VENV)/.training-stamp: $(VENV)/.stamp
+	@echo "Installing torch (gigabytes) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[training]'
+	@touch $@
+
 demo: setup  ## the whole system with a tour; ARGS="--items 500 --images DIR --exit"
 	@$(BIN)/kindred demo $(ARGS)
 
@@ -58,6 +63,9 @@ bench: $(VENV)/.bench-stamp  ## every benchmark, on Apache Kafka; results in ben
 
 quality: setup  ## every quality figure on the shared packs beside baselines, and contact sheets; ARGS="--quick"
 	@$(BIN)/python -m bench.quality $(ARGS)
+
+model: $(VENV)/.training-stamp  ## the shipped model anew, hours, which go on after a stop; ARGS="--share .01" tries the way
+	@$(BIN)/python -m bench.training --shared ../shared --folder .cache/training $(ARGS)
 
 lint: setup  ## ruff and mypy
 	@$(BIN)/ruff check .

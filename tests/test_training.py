@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ REASON = "the optional dependency group `training` is not installed"
 torch = pytest.importorskip("torch", reason=REASON)
 pytest.importorskip("onnx", reason=REASON)
 
+from bench.training import __main__ as pipeline  # noqa: E402
 from bench.training import augment, cutouts, losses, muon  # noqa: E402
 from bench.training.data import Pictures, Targets, fit_projection, load_targets, unit, views_cached  # noqa: E402
 from bench.training.export import write  # noqa: E402
@@ -308,6 +310,12 @@ def test_a_run_that_begins_with_a_written_model_computes_what_the_model_does(tmp
         said, wanted = run.averaged(x)[0], torch.from_numpy(np.concatenate([batch.target for batch in batches]))
         assert (said - wanted).pow(2).mean() < 0.95 * wanted.var()
 
+    deeper = Run(dataclasses.replace(SMALL, seed=1, depths=(1, 2, 4, 2)), 5)
+    warm(deeper, onnx.load(str(files[0])), batches, targets.scale)
+    with torch.no_grad():
+        torch.testing.assert_close(deeper.student.train().features(x), expected, rtol=1e-2, atol=1e-3)
+    assert not torch.allclose(trained(deeper, 2).student.body[-2].second[1].weight, torch.zeros(256))
+
     with pytest.raises(ValueError, match="expected a file with kernels .*, got"):
         warm(Run(dataclasses.replace(SMALL, depths=(1, 1, 1, 1)), 5), onnx.load(str(files[0])), batches, targets.scale)
 
@@ -370,3 +378,30 @@ def test_views_cached_later_leave_the_targets_of_before(tmp_path: Path, monkeypa
     assert after.scale == before.scale
     np.testing.assert_array_equal(after.values[:, :2], before.values)
     assert after.values.shape == (24, 3, 8)
+
+
+def test_one_command_runs_every_step_from_the_packs_to_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Teachers beside each other; each run but the first begins with the file of the one before; what is done stays."""
+    runs = (pipeline.Step("first", 1_000, 0.5), pipeline.Step("second", 3_000, 0.7, ("kl=0",)))
+    monkeypatch.setattr(pipeline, "RUNS", runs)
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "final.pt").touch()
+
+    features, *rest = pipeline.steps(tmp_path / "shared", tmp_path, cores=2, share=0.01)
+
+    assert [command[command.index("--part") + 1] for command in features] == ["0/2", "1/2"]
+    assert [command[2].rpartition(".")[2] for (command,) in rest] == ["export", "train", "export"]
+    (first,), (second,), (last,) = rest
+    assert str(tmp_path / "first" / "model" / "kindred.onnx") == second[second.index("--start") + 1]
+    assert first[first.index("--out") + 1] == str(tmp_path / "first" / "model")
+    assert last[last.index("--out") + 1] == str(tmp_path / "model")
+    assert second[second.index("--samples") + 1] == "30"
+    assert second[second.index("--set") + 1] == "kl=0"
+
+
+def test_a_step_that_fails_ends_the_command_with_its_status() -> None:
+    with pytest.raises(SystemExit) as ended:
+        pipeline.run_beside([[sys.executable, "-c", "pass"], [sys.executable, "-c", "raise SystemExit(7)"]])
+    assert ended.value.code == 7

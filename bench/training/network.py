@@ -46,6 +46,7 @@ class Student(nn.Module):
 
     def __init__(self, dimension: int, labels: int, depths: tuple[int, ...] = (1, 2, 3, 1)) -> None:
         super().__init__()
+        self.depths = depths
         layers: list[nn.Module] = [convolution(3, 24, 3, 2), convolution(24, WIDTHS[0], 3, 2)]
         channels = WIDTHS[0]
         for stage, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True)):

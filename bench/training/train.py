@@ -129,9 +129,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, watch.stop)
     signal.signal(signal.SIGINT, watch.stop)
     watch.progress.say(f"{recipe}\n{views} views a picture; {run.samples:,} pictures seen before")
-    if train(run, feed, targets, options.samples, watch):
-        watch.judge()
-        save_run(run, options.run / "final.pt")
+    if not train(run, feed, targets, options.samples, watch):
+        raise SystemExit(f"stopped after {run.samples:,} pictures; the same command goes on")
+    watch.judge()
+    save_run(run, options.run / "final.pt")
 
 
 if __name__ == "__main__":

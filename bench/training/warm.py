@@ -6,14 +6,15 @@ What a file has lost is put back from training pictures:
    and shift that undo them, so that the network computes what the file does, also while it trains.
 2. The embedding, which may be softened towards labels: fitted anew to the targets, by least squares.
 
-Momentum, averages and the classifier begin from nothing.
+Momentum, averages and the classifier begin from nothing.  A run may have more blocks than the file: each of them lets
+everything pass as it comes until it has learned something.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise, product
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from bench.training.feed import Batch
-from bench.training.network import Student
+from bench.training.network import Block, Student
 from bench.training.run import Run, normalized
 
 Array = NDArray[Any]
@@ -32,11 +33,28 @@ Array = NDArray[Any]
 RIDGE = 1e-3  # of the mean square of a feature
 
 
-def convolutions(student: Student) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+def convolutions(network: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Each convolution with its batch norm, those of 3 x 3 first: files differ in where those of 1 x 1 stand."""
-    modules = [each for each in student.body.modules() if isinstance(each, nn.Conv2d | nn.BatchNorm2d)]
+    modules = [each for each in network.modules() if isinstance(each, nn.Conv2d | nn.BatchNorm2d)]
     pairs = [(c, n) for c, n in pairwise(modules) if isinstance(c, nn.Conv2d) and isinstance(n, nn.BatchNorm2d)]
     return sorted(pairs, key=lambda pair: -pair[0].kernel_size[0])
+
+
+def kernel_shapes(network: nn.Module) -> list[tuple[int, ...]]:
+    return [tuple(convolution.weight.shape) for convolution, _ in convolutions(network)]
+
+
+def added_blocks(student: Student, shapes: list[tuple[int, ...]]) -> list[Block]:
+    """The blocks at the ends of stages that a file with kernels of these shapes lacks.
+
+    Raises ValueError where no network with some of the student's blocks has such kernels.
+    """
+    for depths in product(*(range(depth, 0, -1) for depth in student.depths)):
+        if kernel_shapes(Student(1, 1, depths).body) == shapes:
+            blocks = iter([each for each in student.body if isinstance(each, Block)])
+            stages = [list(islice(blocks, depth)) for depth in student.depths]
+            return [block for depth, stage in zip(depths, stages, strict=True) for block in stage[depth:]]
+    raise ValueError(f"expected a file with kernels {kernel_shapes(student.body)} or of fewer blocks, got {shapes}")
 
 
 def read_kernels(model: onnx.ModelProto) -> list[tuple[Array, Array]]:
@@ -59,17 +77,21 @@ def warm(run: Run, model: onnx.ModelProto, batches: Iterable[Batch], scale: floa
 
     Raises ValueError for a file of another network.
     """
-    pairs, kernels = convolutions(run.student), read_kernels(model)
-    expected, came = [tuple(c.weight.shape) for c, _ in pairs], [kernel.shape for kernel, _ in kernels]
-    if expected != came:
-        raise ValueError(f"expected a file with kernels {expected}, got {came}")
+    kernels = read_kernels(model)
+    added = added_blocks(run.student, [kernel.shape for kernel, _ in kernels])
+    new = {id(norm) for block in added for _, norm in convolutions(block)}
+    pairs = [(convolution, norm) for convolution, norm in convolutions(run.student.body) if id(norm) not in new]
     seen = list(batches)
     with torch.no_grad():
         for (convolution, norm), (kernel, bias) in zip(pairs, kernels, strict=True):
             convolution.weight.copy_(torch.from_numpy(np.array(kernel)))
             undo(norm, torch.zeros(len(kernel)), torch.ones(len(kernel)) - norm.eps, torch.from_numpy(np.array(bias)))
+        for block in added:
+            ((_, _), (_, last)) = convolutions(block)
+            last.weight.zero_()
         for norm, mean, variance in statistics(run.student, seen):
-            undo(norm, mean, variance, norm.bias + mean)
+            if id(norm) not in new:
+                undo(norm, mean, variance, norm.bias + mean)
         fit_embedding(run.student, seen, scale)
     run.averaged.load_state_dict(run.student.state_dict())
 
@@ -86,7 +108,7 @@ def undo(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, shift: Tensor) ->
 
 def statistics(student: Student, batches: list[Batch]) -> list[tuple[nn.BatchNorm2d, Tensor, Tensor]]:
     """Mean and variance, by channel, of what comes to each batch norm."""
-    norms = [norm for _, norm in convolutions(student)]
+    norms = [norm for _, norm in convolutions(student.body)]
     sums = [torch.zeros(2, norm.num_features, dtype=torch.float64) for norm in norms]
     hooks = [
         norm.register_forward_pre_hook(partial(_add_moments, total)) for norm, total in zip(norms, sums, strict=True)
