@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,7 @@ async def test_unusable_events_are_set_aside_and_the_rest_goes_on(shop: Shop) ->
         topics.RULE_CHANGES: [(b"p15", b'{"consequence":{"params":{"filters":"a AND"}}}'), (b"p16", b"no")],
     }
     before = len(await shop.dead_letters())
+    started_ms = int(time.time() * 1000)
     for name, messages in poison.items():
         for key, value in messages:
             await shop.send(name, key, value)
@@ -173,6 +175,7 @@ async def test_unusable_events_are_set_aside_and_the_rest_goes_on(shop: Shop) ->
         assert headers["kindred_stage"] == stages.get(name, "track"), key
         assert headers["kindred_reason"].startswith("BadEvent: "), headers["kindred_reason"]
         assert (int(headers["kindred_partition"]), int(headers["kindred_offset"])) >= (0, 0)
+        assert started_ms <= int(headers["kindred_at"]) <= time.time() * 1000, "Unix ms of the event, from every stage"
 
 
 async def test_strangers_on_the_truths_are_written_over(shop: Shop) -> None:

@@ -185,7 +185,8 @@ class Embed(mode.Service):
             await stream.ack(in_work.popleft().event)
 
     def _set_aside(self, outbox: Outbox, message: Any, error: BaseException) -> None:
-        outbox.put(self._topic(topics.DEAD_LETTERS), 0, dead_letter(origin_of(message), "embed", error))
+        origin = origin_of(message, round(message.timestamp * 1000))  # Faust counts in seconds
+        outbox.put(self._topic(topics.DEAD_LETTERS), 0, dead_letter(origin, "embed", error))
         self.metrics.dead_letters.labels("embed").inc()
 
     # What it tells of itself.

@@ -27,13 +27,16 @@ class Origin(NamedTuple):
     headers: Sequence[tuple[str, bytes | None]]
 
 
-def origin_of(message: Any) -> Origin:
-    """The origin of a consumed record; that of a forwarded one is read from its headers."""
+def origin_of(message: Any, timestamp_ms: int | None = None) -> Origin:
+    """The origin of a consumed record; that of a forwarded one is read from its headers.
+
+    `timestamp_ms`: when it came, if `message` is not aiokafka's and tells that otherwise.
+    """
     here = Origin(
         message.topic,
         message.partition,
         message.offset,
-        message.timestamp,
+        message.timestamp if timestamp_ms is None else timestamp_ms,
         message.key,
         message.value,
         message.headers,
