@@ -17,7 +17,7 @@ from models.errors import BadEvent, KindredError
 from models.projection import Projection
 from models.stock import Level
 from models.truth_messages import ImageEmbedding, read_item_embedding, read_item_record, read_item_stock
-from models.vectors import unpack_half
+from models.vectors import half_numbers, unpack_half
 
 
 class OtherModel(KindredError):
@@ -69,9 +69,11 @@ def read_embedding(
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadEvent(f"expected a message of item-embeddings: {error}") from error
     if message.model != model:
+        theirs = next((half_numbers(image.vector) for image in message.images if image.vector), None)
+        ours = dimension - colour if projection is None else projection.width
         raise OtherModel(
-            f"an embedding on item-embeddings is of model {message.model!r}, this index is of {model!r}: "
-            "use the model of the topic, or another topic prefix"
+            f"an embedding on item-embeddings is of model {message.model!r}{_dimensions(theirs)}, "
+            f"this index is of {model!r}{_dimensions(ours)}: use the model of the topic, or another topic prefix"
         )
     images = {image.link: image for image in reversed(message.images)}  # the first of a name counts
     kept = tuple(images.values())[::-1]
@@ -80,6 +82,10 @@ def read_embedding(
         for image in kept
     )
     return ReadEmbedding(message.image_version, kept, vectors)
+
+
+def _dimensions(numbers: int | None) -> str:
+    return "" if numbers is None else f" ({numbers} dimensions)"
 
 
 def _raw_row(

@@ -489,8 +489,10 @@ def test_bad_messages_are_told_and_the_rest_goes_on(truth: str, value: bytes, tm
 def test_another_model_stops_the_worker(tmp_path: Path) -> None:
     """An embedding of another model or dimension raises an error that names both."""
     pair = Pair(tmp_path)
-    with pytest.raises(OtherModel, match=r"'other@2'.*'tests@1'"):
-        pair.tell(EMBEDDINGS, ("a", embedding_message({"x": VECTORS[0]}, model="other@2")))
+    with pytest.raises(OtherModel, match=r"'other@2', this index is of 'tests@1' \(16 dimensions\)"):
+        pair.tell(EMBEDDINGS, ("a", embedding_message({"x": None}, model="other@2")))
+    with pytest.raises(OtherModel, match=r"'other@2' \(24 dimensions\), this index is of 'tests@1' \(16 dimensions\)"):
+        pair.tell(EMBEDDINGS, ("a", embedding_message({"x": np.full(24, 24**-0.5)}, model="other@2")))
     with pytest.raises(OtherModel, match=r"24 dimensions, this index has 16"):
         pair.tell(EMBEDDINGS, ("a", embedding_message({"x": np.full(24, 24**-0.5)})))
     assert MODEL == pair.settings.model
