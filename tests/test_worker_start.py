@@ -5,20 +5,25 @@ And one that cannot write at its stop.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mode
 import pytest
 
+from models.embedder import SHIPPED, Embedder
 from models.truth_messages import ImageEmbedding, ItemEmbedding, write_message
 from models.vectors import pack_half
 from streams import topics
 from streams.connection import Connection
+from streams.kafka.batch_consumer import BatchConsumer, Batches
 from streams.kafka.outbox import Message, Outbox
+from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker import STAGES, Front, Parts
 from tests.brokers import TestBroker
@@ -60,7 +65,7 @@ def service(name: str, connection: Connection, folder: Path) -> mode.Service:
     """One of a worker's services, made as a worker makes it, and not started."""
     settings = Settings(broker=connection.broker, data=folder, web=f"127.0.0.1:{free_port()}")
     front = Front(settings)
-    Parts(settings, connection, frozenset(STAGES), None, "cluster", 0, front)
+    Parts(settings, connection, frozenset(STAGES), None, "cluster", 0, front, Embedder(SHIPPED))
     stages: dict[str, Any] = dict(front.health.stages)
     found = stages["serve"].rules if name == "rules" else stages[name]
     assert isinstance(found, mode.Service)
@@ -86,6 +91,42 @@ async def test_a_stage_that_did_not_start_stops_in_silence(
     await stage.stop()
 
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+class Joining:
+    """A client that keeps what it subscribes to, in place of all of a stage's."""
+
+    def __init__(self) -> None:
+        self.subscribed: list[Any] = []
+
+    def subscribe(self, topics: Any, **_: Any) -> None:
+        self.subscribed.append(topics)
+
+    async def stop(self) -> None:
+        """It has nothing open."""
+
+
+class Preparing(BatchConsumer):
+    """A stage that is stopped before what it needs is there."""
+
+    async def prepare(self) -> None:
+        while not self.should_stop:
+            await self.sleep(0.01)
+
+    async def process(self, batches: Batches) -> None:
+        """Nothing comes."""
+
+
+async def test_a_stage_that_is_stopped_before_it_began_joins_no_group() -> None:
+    """Joining would take partitions from those who work, and give them back at once."""
+    client = Joining()
+    connection = SimpleNamespace(started=lambda make, what: asyncio.sleep(0, client), producer=None)
+    stage = Preparing(connection, Settings(broker="none:1"), Metrics(), lambda: 0, "serve", ["a topic"], 1)  # type: ignore[arg-type]
+    await stage.start()
+
+    await stage.stop()
+
+    assert [] == client.subscribed
 
 
 class Closing:

@@ -147,6 +147,8 @@ class BatchConsumer(mode.Service, abc.ABC):
     async def poll(self) -> None:
         """Join the group, then poll and handle until the service stops."""
         await self.prepare()
+        if self.should_stop:  # joining now would take partitions from the others for a moment
+            return
         self.consumer.subscribe(self.topics, listener=_Listener(self))
         while not self.should_stop:
             timeout_ms = 0 if self.unfinished else POLL_TIMEOUT_MS if self.done else IDLE_POLL_TIMEOUT_MS
