@@ -22,6 +22,7 @@ from faust.worker import Worker
 
 from models.embedder import SHIPPED, Embedder
 from models.image import ImageLimits
+from models.preprocessing import BadModel
 from streams import topics
 from streams.connection import Connection, cluster_id
 from streams.embed.fetch import ImageFetcher
@@ -37,7 +38,7 @@ from streams.kafka.turns import Turns
 from streams.logs import configure_logs
 from streams.metrics import Metrics
 from streams.serve.stage import Serve
-from streams.settings import Settings
+from streams.settings import BadSetting, Settings
 from streams.track.stage import Track
 from streams.trials.call import TrialCalls
 from streams.watch.stage import Watch
@@ -89,6 +90,7 @@ class Parts:
         cluster: str,
         retention_ms: int,
         front: Front,
+        embedder: Embedder | None,
     ) -> None:
         self.metrics, writer = front.metrics, front.writer
         services: list[mode.ServiceT] = []
@@ -96,8 +98,7 @@ class Parts:
         pages = front.health.stages
         self.app = make_app(settings, connection)
         self.app.producer_only = "embed" not in stages
-        if stages & {"embed", "index", "serve"}:
-            embedder = Embedder(settings.model or SHIPPED, settings.embed_threads)
+        if embedder:
             fetcher = ImageFetcher(
                 image_root=settings.image_root,
                 allowed_hosts=settings.image_hosts,
@@ -107,8 +108,8 @@ class Parts:
             limits = ImageLimits(settings.image_bytes_max, settings.image_pixels_max)
             vectors = ImageVectors(embedder, fetcher, limits, self.metrics)
         if stages & {"index", "serve"}:
-            held = shards or tuple(range(settings.shards))
-            index = Index(connection, settings, self.metrics, clock_ms, held, embedder, cluster, retention_ms, turns)
+            held, model = shards or tuple(range(settings.shards)), vectors.embedder
+            index = Index(connection, settings, self.metrics, clock_ms, held, model, cluster, retention_ms, turns)
             services.append(index)
             pages["index"] = index
         if "embed" in stages:
@@ -210,6 +211,7 @@ def _run(settings: Settings, stages: frozenset[str], shards: tuple[int, ...] | N
     connection = Connection(
         settings.broker or "", session_timeout_s=settings.session_timeout_s, heartbeat_s=settings.heartbeat_s
     )
+    embedder = _model(settings) if stages & {"embed", "index", "serve"} else None
     front = Front(settings)
     runner = asyncio.Runner()
     try:
@@ -221,7 +223,7 @@ def _run(settings: Settings, stages: frozenset[str], shards: tuple[int, ...] | N
     connection = connection.on(cluster)
     loop = runner.get_loop()
     asyncio.set_event_loop(loop)
-    parts = Parts(settings, connection, stages, shards, cluster, retention_ms, front)
+    parts = Parts(settings, connection, stages, shards, cluster, retention_ms, front, embedder)
     parts.app.finalize()
     gc.collect()
     gc.freeze()
@@ -240,6 +242,16 @@ def _run(settings: Settings, stages: frozenset[str], shards: tuple[int, ...] | N
         worker.execute_from_commandline()
     except SystemExit as end:
         return int(end.code or 0)
+
+
+def _model(settings: Settings) -> Embedder:
+    """The model that is embedded with.  BadSetting where the one that is set cannot be used."""
+    try:
+        return Embedder(settings.model or SHIPPED, settings.embed_threads)
+    except BadModel as error:
+        if settings.model is None:
+            raise
+        raise BadSetting(f"KINDRED_MODEL: {error}") from error
 
 
 def _stop_before_start(signum: int, frame: Any) -> None:

@@ -231,6 +231,22 @@ def test_a_data_folder_that_is_none(stage, tmp_path):
         assert f"error: KINDRED_DATA: expected a folder that can be written to, got {folder}: " in result.stderr
 
 
+@pytest.mark.parametrize("stage", ["index", "embed", "serve"])
+@pytest.mark.parametrize(("name", "reason"), [("none.onnx", "No such file"), ("broken.onnx", "not a model")])
+def test_a_model_that_is_none(stage, name, reason, tmp_path):
+    """A worker whose KINDRED_MODEL cannot be used says so and ends with 2, before it waits for the broker."""
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    data, model = tmp_path / "data", tmp_path / name
+
+    result = run(
+        "worker", "--stage", stage, KINDRED_BROKER="127.0.0.1:1", KINDRED_DATA=str(data), KINDRED_MODEL=str(model)
+    )
+
+    assert 2 == result.exit_code
+    assert f"error: KINDRED_MODEL: {model}" in result.stderr
+    assert reason in result.stderr
+
+
 def test_broker_that_does_not_answer(monkeypatch):
     """A broker that does not answer is told after a while, and ends a command with 1."""
     monkeypatch.setattr("streams.kafka.command_session.BROKER_WAIT_S", 0.3)
