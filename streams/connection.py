@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaConnectionError, KafkaError
@@ -112,7 +112,7 @@ class Connection:
         """Seconds between heartbeats of a member of a group."""
         return min(self.heartbeat_s, 1.0) if self.embedded else self.heartbeat_s
 
-    def consumer(self, group: str | None = None, **more: Any) -> AIOKafkaConsumer:
+    def consumer(self, group: str | None = None, **more: Any) -> LongPollConsumer:
         """A consumer that commits only what it is told to; with `group` it uses the Range assignor.
 
         Range puts partition n of all subscribed topics on the same member.

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.protocol.fetch import FetchRequest
@@ -39,6 +39,13 @@ class LongPollConsumer(AIOKafkaConsumer):
         """Connect, as aiokafka's does."""
         await super().start()
         let_wait(self._fetcher)
+
+    def position_now(self, tp: TopicPartition) -> int | None:
+        """Offset of the next message to read, as `position` says it, but without a wait; None: it is not placed yet."""
+        if not self._subscription.is_assigned(tp):
+            return None
+        state = self._subscription.subscription.assignment.state_value(tp)
+        return state.position if state.has_valid_position else None
 
     async def stop(self) -> None:
         """Disconnect, as aiokafka's does, also right after the start.

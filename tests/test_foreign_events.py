@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 
 from models.truth_messages import read_item_record, read_item_stock
 from streams import topics
+from streams.reports.status import read_status
 from tests.brokers import TestBroker
 from tests.installation import Installation, Shop, installed
 from tests.waiting import wait_until
@@ -127,6 +128,33 @@ async def test_what_was_taken_back_never_was(shop: Shop) -> None:
     records = await shop.last(topics.ITEM_RECORDS)
     assert {"transacted", "kept"} == {key for key in records if key in ("transacted", "kept", "taken back")}
     assert b'"title":"kept"' in records["transacted"]
+
+
+@pytest.mark.needs_kafka
+async def test_nothing_waits_behind_the_marker_of_a_transaction(shop: Shop, installation: Installation) -> None:
+    """Lag comes to 0 where a partition ends with what no consumer is handed: a marker, or events taken back."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=shop.connection.broker, transactional_id=f"{shop.settings.topic_prefix}marker"
+    )
+    await producer.start()
+    try:
+        for partition, commits in ((0, (True,)), (1, (True, False)), (2, (False,))):
+            for each in commits:
+                await producer.begin_transaction()
+                body = orjson.dumps({"title": "with a marker behind it"})
+                topic = shop.topic(topics.CATALOG_CHANGES)
+                await producer.send_and_wait(topic, body, key=b"marked-%d" % partition, partition=partition)
+                await (producer.commit_transaction() if each else producer.abort_transaction())
+    finally:
+        await producer.stop()
+
+    async def nothing_waits() -> bool:
+        report = await read_status(shop.connection, shop.settings)
+        waiting = {each.topic: each.lag for each in report.progress if each.lag}
+        page = installation.workers[0].metric("kindred_lag", stage="track")
+        return (waiting, page) == ({}, 0) and "marked-1" in await shop.last(topics.ITEM_RECORDS)
+
+    await wait_until(nothing_waits, 20, "the lag to come to 0")
 
 
 async def test_unusable_events_are_set_aside_and_the_rest_goes_on(shop: Shop) -> None:

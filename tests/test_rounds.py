@@ -83,6 +83,9 @@ class Consumer:
     def assignment(self) -> set[TopicPartition]:
         return {LEVELS, CATALOG}
 
+    def position_now(self, tp: TopicPartition) -> int | None:
+        return None
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         self.committed.update(offsets)
 

@@ -18,43 +18,30 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import mode
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, RebalanceInProgressError
 
 from streams.connection import Connection, Producer
+from streams.kafka.group_offsets import GroupOffsets
+from streams.kafka.take_over import Batches, TakeOver
 from streams.kafka.truths import TruthReader
+from streams.long_poll import LongPollConsumer
 from streams.metrics import Metrics
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
-Batches = Mapping[TopicPartition, Sequence[Any]]
 COMMIT_INTERVAL_S = 0.25
 POLL_TIMEOUT_MS = 200
 """While something is still to be committed."""
 IDLE_POLL_TIMEOUT_MS = 500
-
-
-@dataclass(frozen=True)
-class TakeOver:
-    """What has to be read before events of partitions are handled, and on for as long as the partitions are held."""
-
-    places: Sequence[TopicPartition]
-    """Read from their beginnings, without the group."""
-    recover: Callable[[Batches], None]
-    """Fold what was there before."""
-    adopt: Callable[[TruthReader], Awaitable[None]]
-    """All of it is read; called under the lock, before the first event."""
-    follow: Callable[[Batches], Awaitable[None]]
-    """What came since, after each poll, also an empty one; called under the lock."""
-    records_max: int = 500
 
 
 class BatchConsumer(mode.Service, abc.ABC):
@@ -86,11 +73,11 @@ class BatchConsumer(mode.Service, abc.ABC):
         """Set by `process` when an event could not be handled by fault of ours: stop once the offsets are committed."""
         self.done: dict[TopicPartition, int] = {}
         """Next offset to read by partition, of events whose effects are acknowledged, to be committed."""
-        self._committed: dict[TopicPartition, int] = {}
+        self._offsets = GroupOffsets()
         self._committed_at = 0.0
         self._taking_over: asyncio.Future[None] | None = None
 
-    consumer: AIOKafkaConsumer
+    consumer: LongPollConsumer
     producer: Producer
 
     def _topic(self, name: str) -> str:
@@ -132,7 +119,7 @@ class BatchConsumer(mode.Service, abc.ABC):
         self.consumer = await self.connection.started(self._make, self.group)
         self.async_exit_stack.push_async_callback(self.consumer.stop)
 
-    def _make(self) -> AIOKafkaConsumer:
+    def _make(self) -> LongPollConsumer:
         return self.connection.consumer(self.group, max_poll_records=self.records_max)
 
     async def on_stop(self) -> None:
@@ -153,6 +140,7 @@ class BatchConsumer(mode.Service, abc.ABC):
         while not self.should_stop:
             timeout_ms = 0 if self.unfinished else POLL_TIMEOUT_MS if self.done else IDLE_POLL_TIMEOUT_MS
             batches = await self.consumer.getmany(timeout_ms=timeout_ms)
+            self._offsets.handed(batches)
             generation = self.generation  # a rebalance may come in while the lock is waited for, and drop these
             async with self.batch_lock:
                 if (batches or self.unfinished) and generation == self.generation:
@@ -165,17 +153,18 @@ class BatchConsumer(mode.Service, abc.ABC):
 
     async def commit(self, force: bool = False) -> None:
         """Commit what is done, at most every quarter of a second."""
-        if not self.done or (not force and time.monotonic() - self._committed_at < COMMIT_INTERVAL_S):
+        if not force and time.monotonic() - self._committed_at < COMMIT_INTERVAL_S:
             return
         held = self.consumer.assignment()
-        offsets = {tp: offset for tp, offset in self.done.items() if tp in held}
+        due = self._offsets.to_commit(self.done, self.consumer.position_now)
+        offsets = {tp: offset for tp, offset in due.items() if tp in held}
         self.done.clear()
         self._committed_at = time.monotonic()
         if not offsets:
             return
         try:
             await self.consumer.commit(offsets)
-            self._committed.update(offsets)
+            self._offsets.committed(offsets)
         except (CommitFailedError, IllegalStateError, RebalanceInProgressError) as error:
             log.info("%s: the commit is left to the partitions' new owner: %r", self.group, error)
         except KafkaError as error:
@@ -187,8 +176,7 @@ class BatchConsumer(mode.Service, abc.ABC):
 
     def lag(self, tp: TopicPartition) -> int:
         """Messages that are on the broker and not handled yet, as far as is known."""
-        high, done = self.consumer.highwater(tp), self._committed.get(tp)
-        return max(0, high - done) if high is not None and done is not None else 0
+        return self._offsets.lag(tp, self.consumer.highwater(tp))
 
     def waiting_for(self) -> str | None:
         """Why the stage is not ready, in words; None when it is."""
@@ -243,10 +231,16 @@ class BatchConsumer(mode.Service, abc.ABC):
                 self.bug = self.bug or error
             finally:
                 self.generation += 1
+                self._offsets.drop()
                 self.forget(partitions)
 
     async def _take_over_and_resume(self, partitions: frozenset[TopicPartition], generation: int) -> None:
         started = time.monotonic()
+        with contextlib.suppress(IllegalStateError):  # they are somebody else's by now: the generation has moved on
+            for tp in partitions:
+                position = await self.consumer.position(tp)
+                if generation == self.generation:
+                    self._offsets.begin(tp, position)
         if take_over := self.taking_over(partitions):
             adopted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self.add_future(self._recover_and_follow(take_over, generation, adopted))

@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from streams.connection import Connection
+from streams.long_poll import LongPollConsumer
 
 POLL_TIMEOUT_MS = 500
 
@@ -31,7 +32,7 @@ class TruthReader:
         self._connected_s = 0.0
         self._behind: set[TopicPartition] = set()
 
-    consumer: AIOKafkaConsumer
+    consumer: LongPollConsumer
 
     async def connect(self) -> None:
         """Connect, waiting for the broker, and see from where to where the logs reach now."""
@@ -54,7 +55,7 @@ class TruthReader:
         if offset < self.ends[tp]:
             self._behind.add(tp)
 
-    def _make(self) -> AIOKafkaConsumer:
+    def _make(self) -> LongPollConsumer:
         return self.connection.consumer(None, max_poll_records=self.records_max)
 
     @property
@@ -84,8 +85,7 @@ class TruthReader:
 
     def position(self, tp: TopicPartition) -> int | None:
         """Offset of the next message to read; None when it is not placed yet."""
-        state = self.consumer._subscription.subscription.assignment.state_value(tp)
-        return state.position if state.has_valid_position else None
+        return self.consumer.position_now(tp)
 
     async def stop(self) -> None:
         """Disconnect, if it is connected."""

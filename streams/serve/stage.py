@@ -20,7 +20,8 @@ from models.request import Batch, ImageSeed
 from streams import topics
 from streams.connection import Connection
 from streams.embed.vectors import ImageVectors
-from streams.kafka.batch_consumer import BatchConsumer, Batches
+from streams.kafka.batch_consumer import BatchConsumer
+from streams.kafka.take_over import Batches
 from streams.kafka.turns import Turns
 from streams.metrics import Metrics
 from streams.serve.answer_queue import hits_asked

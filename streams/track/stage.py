@@ -24,9 +24,10 @@ from models.record import AttributeNames, RecordLimits
 from models.tracker import Tracker
 from streams import topics
 from streams.connection import Connection
-from streams.kafka.batch_consumer import BatchConsumer, Batches, TakeOver
+from streams.kafka.batch_consumer import BatchConsumer
 from streams.kafka.dead_letters import DeadLetterLimit
 from streams.kafka.outbox import Outbox
+from streams.kafka.take_over import Batches, TakeOver
 from streams.kafka.truths import TruthReader
 from streams.kafka.turns import Turns
 from streams.metrics import Metrics

@@ -26,10 +26,11 @@ from models.errors import BadEvent
 from models.watch import list_message
 from streams import topics
 from streams.connection import Connection
-from streams.kafka.batch_consumer import BatchConsumer, Batches, TakeOver
+from streams.kafka.batch_consumer import BatchConsumer
 from streams.kafka.dead_letters import dead_letter
 from streams.kafka.origin import forwarded, origin_of
 from streams.kafka.outbox import Message
+from streams.kafka.take_over import Batches, TakeOver
 from streams.kafka.truths import TruthReader
 from streams.metrics import Metrics
 from streams.serve.rule_reader import RuleReader
