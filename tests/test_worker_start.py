@@ -21,8 +21,9 @@ from models.truth_messages import ImageEmbedding, ItemEmbedding, write_message
 from models.vectors import pack_half
 from streams import topics
 from streams.connection import Connection
-from streams.kafka.batch_consumer import BatchConsumer, Batches
+from streams.kafka.batch_consumer import BatchConsumer
 from streams.kafka.outbox import Message, Outbox
+from streams.kafka.take_over import Batches
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker import STAGES, Front, Parts

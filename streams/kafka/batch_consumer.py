@@ -153,6 +153,8 @@ class BatchConsumer(mode.Service, abc.ABC):
 
     async def commit(self, force: bool = False) -> None:
         """Commit what is done, at most every quarter of a second."""
+        if not (self.done or self._offsets):  # it may not even have started
+            return
         if not force and time.monotonic() - self._committed_at < COMMIT_INTERVAL_S:
             return
         held = self.consumer.assignment()

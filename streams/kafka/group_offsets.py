@@ -22,6 +22,10 @@ class GroupOffsets:
         self._handed: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
 
+    def __len__(self) -> int:
+        """Partitions of which something is known."""
+        return len(self._handed)
+
     def begin(self, tp: TopicPartition, offset: int) -> None:
         """A partition came, and is read from `offset` on."""
         self._handed[tp] = self._committed[tp] = offset
