@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bench.ground import LOADED_AT_MS
 from indexes.shard import EMBEDDINGS, RECORDS, STOCKS, TRUTHS, Shard
 from indexes.shard_settings import ShardSettings
+from indexes.ticks import monotonic_ms
 from models.colour import NUMBERS
 from models.filters import parse_filter
 from models.truth_messages import Facts, ImageEmbedding, ItemEmbedding, ItemRecord, Written, write_message
@@ -230,7 +231,7 @@ class KindredShard:
         """As the worker does every half second, and note how long the other process takes."""
         idle = not self.shard.sealing
         before = self.shard.statistics()
-        self.shard.tend(int(time.time() * 1000))
+        self.shard.tend(monotonic_ms())
         after = self.shard.statistics()
         now = time.perf_counter()
         for kind in ("seal", "merge"):

@@ -81,11 +81,11 @@ class _Shop(FilledShards):
     def __init__(self, folder: Path, vectors: Vectors) -> None:
         super().__init__(folder, vectors)
         self.rules = RuleBook()
-        self.watches = Watches(vectors.shape[1])
+        self.watches = Watches(vectors.shape[1], lambda: self.now_ms)
         self.changes = ItemChanges(self.shards)
         for item_id in self.item_ids:
             watch = parse_watch(item_id, BODY, RequestLimits(), "items")
-            self.watches.put(watch, {"event": "watch"}, self.now_ms)
+            self.watches.put(watch, {"event": "watch"})
 
     def level(self, message: Message) -> None:
         """An event of the feed."""
@@ -106,7 +106,7 @@ class _Shop(FilledShards):
     def ask(self) -> tuple[int, int]:
         """All lists that are due: how many were asked, how many have changed."""
         asked = pushed = 0
-        while due := self.watches.due(self.now_ms, TOGETHER):
+        while due := self.watches.due(TOGETHER):
             for one in self.watches.ask(due, self.shards, self.rules, self.now_ms, mean=self.mean):
                 asked += 1
                 if one.changed:
@@ -135,7 +135,7 @@ def _in_process(ground: Ground, table: Table, vectors: Vectors) -> None:
             ours += meter.spent().cpu_s
             asked, pushed = asked + more, pushed + changed
     shop.now_ms += 1_000
-    shop.watches.touch_all({"event": "all"}, shop.now_ms)
+    shop.watches.touch_all({"event": "all"})
     meter = Meter()
     all_asked, all_pushed = shop.ask()
     every = meter.spent().cpu_s

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from indexes.column import Column, Mask, compare_numbers
 from indexes.record_parts import names_of, reader_of, record_values
 from models.filter_tree import And, Facet, Filter, Not, Or, Range, Scalar, facet_text, facet_texts, number_of
-from models.stock import DERIVED, flags, next_turn_ms
+from models.stock import CLOCK_STEP_MS, DERIVED, flags, next_turn_ms, turns_by_time
 from models.truth_messages import Facts
 
 CAPACITY_MIN = 1024
@@ -140,12 +140,21 @@ class Columns:
         self._due.pop(ordinal, None)
 
     def advance(self, now_ms: int) -> None:
-        """Let time go on to `now_ms` (Unix ms; never back) and turn the flags that it turns."""
+        """Let time go on to `now_ms` (Unix ms) and turn the flags that it turns; far back if the clock was set back."""
+        if now_ms < self.now_ms - CLOCK_STEP_MS:
+            self._set_back(now_ms)
         self.now_ms = max(self.now_ms, now_ms)
         while self._heap and self._heap[0][0] <= self.now_ms:
             due_ms, ordinal = heapq.heappop(self._heap)
             facts = self._facts[ordinal]
             if self._due.get(ordinal) == due_ms and facts is not None:
+                self._flag(ordinal, facts, self._quantities[ordinal])
+
+    def _set_back(self, now_ms: int) -> None:
+        """Windows that opened or closed too soon do so again when it is time."""
+        self.now_ms = now_ms
+        for ordinal, facts in enumerate(self._facts):
+            if facts is not None and turns_by_time(facts):
                 self._flag(ordinal, facts, self._quantities[ordinal])
 
     def _flag(self, ordinal: int, facts: Facts, quantity: float | None) -> None:

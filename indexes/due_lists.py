@@ -17,17 +17,18 @@ class Due(NamedTuple):
 
     reasons: list[Reason]
     since_ms: int
+    """As `now_ms` of `put`."""
     ticket: int
     """Tells its entry in the queue from those of earlier times."""
 
 
 class DueLists:
-    """By slot, as `Watches` numbers its lists."""
+    """By slot, as `Watches` numbers its lists.  All moments are of one clock that is never set back, in ms."""
 
     def __init__(self) -> None:
         self._due: dict[int, Due] = {}
         self._queue: list[tuple[int, int, int]] = []
-        """A heap of moments (Unix ms), tickets and slots."""
+        """A heap of moments, tickets and slots."""
         self._tickets = 0
 
     def __len__(self) -> int:
@@ -37,7 +38,7 @@ class DueLists:
         return slot in self._due
 
     def put(self, slot: int, reason: Reason, now_ms: int, not_before_ms: int) -> bool:
-        """A list is to be asked, not before a moment (Unix ms); False if it was due already, and has a reason more."""
+        """A list is to be asked, not before a moment; False if it was due already, and has a reason more."""
         known = self._due.get(slot)
         if known is not None:
             if len(known.reasons) < 4 * REASONS_MAX and reason not in known.reasons:

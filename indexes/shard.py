@@ -180,7 +180,8 @@ class Shard(ShardView):
     def tend(self, now_ms: int) -> bool:
         """Begin a sealing that is due, or take over a segment that is built; never waits for either.
 
-        To be called every second or so.  True if segments have changed, so that a checkpoint is worth its while.
+        To be called every second or so, with the time of a clock that is never set back, in ms.  True if segments have
+        changed, so that a checkpoint is worth its while.
         """
         return self._upkeep.tend(now_ms)
 

@@ -94,7 +94,10 @@ class Upkeep:
         return next_step(rows.delta.live, figures, self._settings)
 
     def tend(self, now_ms: int) -> bool:
-        """Begin what is due, or take over what is built; True if segments have changed."""
+        """Begin what is due, or take over what is built; True if segments have changed.
+
+        `now_ms` is of a clock that is never set back.
+        """
         if self.job is not None:
             return self.job.finished() and self._take_over(self.job, now_ms)
         step = self.due() if now_ms >= self._not_before_ms else None

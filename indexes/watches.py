@@ -11,12 +11,15 @@ apply, and of the mean.  What is known of each after it was asked:
 What is touched is due to be asked again (`due_lists.py`), once in `INTERVAL_MS` at most, whatever happens in between;
 several are asked together.  It is pushed only if the list that comes out is not the one that was pushed last.
 
+What is asked is asked of the clock's time (`now_ms`, Unix ms), because windows of sales and rules are of it.  When, is
+decided by another one (`tick_ms`), which nobody can set back.
+
 Easy to get wrong: asking too often is a cost, asking too seldom a fault.  So whatever is not known for sure is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from indexes.answering import answer_requests
@@ -27,6 +30,7 @@ from indexes.outcome import Outcome
 from indexes.question import Question
 from indexes.results import AnswerSettings
 from indexes.shard import Shard
+from indexes.ticks import monotonic_ms
 from indexes.watched_list import WatchedList, change_reason, cutoff, rule_reason
 from models.answer import Result, retrieved
 from models.ranking import pins_of
@@ -52,13 +56,14 @@ class Asked(NamedTuple):
     """Whether it is to be pushed."""
     reasons: list[Reason]
     since_ms: int
-    """Unix ms, since when it was known to have to be asked."""
+    """Since when it was known to have to be asked, by `tick_ms`."""
 
 
 class Watches:
     """The watched lists of one worker."""
 
-    def __init__(self, dimension: int) -> None:
+    def __init__(self, dimension: int, tick_ms: Callable[[], int] = monotonic_ms) -> None:
+        self.tick_ms = tick_ms
         self._bounds = EntryBounds(dimension)
         self._lists: dict[int, WatchedList] = {}
         self._slot_of: dict[str, int] = {}
@@ -90,7 +95,7 @@ class Watches:
 
     # What is watched
 
-    def put(self, watch: Watch, reason: Reason, now_ms: int) -> None:
+    def put(self, watch: Watch, reason: Reason) -> None:
         """Watch a list, or ask something else of one that is watched already."""
         slot = self._slot_of.get(watch.item_id)
         if slot is None:
@@ -101,7 +106,7 @@ class Watches:
         elif self._lists[slot].watch == watch:
             return
         self._lists[slot].watch = watch
-        self._mark(slot, reason, now_ms)
+        self._mark(slot, reason)
 
     def remove(self, item_id: str) -> bytes | None:
         """Watch it no more; the digest of the list that others have been told, None if there is none."""
@@ -116,12 +121,12 @@ class Watches:
         self._free.append(slot)
         return one.pushed
 
-    def told(self, item_id: str, digest: bytes | None, reason: Reason, now_ms: int) -> None:
+    def told(self, item_id: str, digest: bytes | None, reason: Reason) -> None:
         """Others have been told a list with this digest (None: that there is none), maybe not by this worker."""
         one = self._lists[self._slot_of[item_id]]
         one.pushed = digest
         if one.made is not None and one.made != digest:
-            self._mark(self._slot_of[item_id], reason, now_ms)
+            self._mark(self._slot_of[item_id], reason)
 
     # What has changed
 
@@ -130,9 +135,9 @@ class Watches:
         for change in changes:
             for slot in self._holders.get(change.item_id, ()):
                 if self._depends(slot, change):
-                    self._mark(slot, change_reason(change, self._lists[slot].derived), now_ms)
+                    self._mark(slot, change_reason(change, self._lists[slot].derived))
         for slot, change in self._bounds.entering(changes, shards, now_ms):
-            self._mark(slot, change_reason(change, None), now_ms)
+            self._mark(slot, change_reason(change, None))
 
     @property
     def changes_max(self) -> int:
@@ -151,10 +156,10 @@ class Watches:
             return not asked.isdisjoint(change.kinds)
         return not one.derived.isdisjoint(change.kinds)
 
-    def touch_all(self, reason: Reason, now_ms: int) -> None:
+    def touch_all(self, reason: Reason) -> None:
         """Something has changed that every list depends on."""
         for slot in self._lists:
-            self._mark(slot, reason, now_ms)
+            self._mark(slot, reason)
 
     def look_over(self, reason: Reason) -> None:
         """Ask every list again when nothing else is to be done: it may have changed though no item has."""
@@ -172,7 +177,7 @@ class Watches:
             if self._lists.get(slot) is one and one.usable and slot not in self._due:
                 applicable = self._applicable(one.watch, shards, rules, now_ms)
                 if applicable != one.rules:
-                    self._mark(slot, rule_reason(one.rules, applicable), now_ms)
+                    self._mark(slot, rule_reason(one.rules, applicable))
 
     def next_turn_ms(self, now_ms: int) -> int | None:
         """When a rule's window opens or closes next."""
@@ -189,19 +194,20 @@ class Watches:
                     sources.append(shard.source_values(ordinal, now_ms))
         return rules.applicable(sources, watch.request.contexts, now_ms)
 
-    def _mark(self, slot: int, reason: Reason, now_ms: int) -> None:
-        if self._due.put(slot, reason, now_ms, self._lists[slot].not_before_ms):
+    def _mark(self, slot: int, reason: Reason) -> None:
+        if self._due.put(slot, reason, self.tick_ms(), self._lists[slot].not_before_ms):
             self._bounds.close(slot)
 
     # Asking again
 
-    def due(self, now_ms: int, count: int) -> list[str]:
+    def due(self, count: int) -> list[str]:
         """Items whose lists are to be asked now, those that have waited longest first; at most `count`."""
+        now_ms = self.tick_ms()
         found = [self._lists[slot].watch.item_id for slot in self._due.take(now_ms, count)]
         while self._sweep and len(found) < count:
             slot, reason = self._sweep.popitem()
             if slot in self._due or self._lists[slot].not_before_ms > now_ms:
-                self._mark(slot, reason, now_ms)
+                self._mark(slot, reason)
             else:
                 self._due.put_taken(slot, reason, now_ms)
                 found.append(self._lists[slot].watch.item_id)
@@ -235,7 +241,7 @@ class Watches:
             seen=lambda question, outcome: seen.__setitem__(question.number, (question, outcome)),
         )
         return [
-            self._learn(slot, fitting(result, settings.index_name), seen.get(number), shards, now_ms)
+            self._learn(slot, fitting(result, settings.index_name), seen.get(number), shards)
             for number, (slot, result) in enumerate(zip(slots, results, strict=True))
         ]
 
@@ -252,7 +258,7 @@ class Watches:
             self._lists[self._slot_of[item_id]].pushed = digest
 
     def _learn(
-        self, slot: int, result: Result, seen: tuple[Question, Outcome] | None, shards: Sequence[Shard], now_ms: int
+        self, slot: int, result: Result, seen: tuple[Question, Outcome] | None, shards: Sequence[Shard]
     ) -> Asked:
         one = self._lists[slot]
         before, members = one.members, {one.watch.item_id}
@@ -272,7 +278,7 @@ class Watches:
         self._unhold(slot, before - one.members)
         self._hold(slot, one.members - before)
         one.made = list_digest(result)
-        one.not_before_ms = now_ms + INTERVAL_MS
+        one.not_before_ms = self.tick_ms() + INTERVAL_MS
         due = self._due.end(slot)
         changed = one.made != one.pushed and (one.made != EMPTY or one.pushed is not None)
         told = [why for why in due.reasons if why.get("objectID") in (None, *before, *one.members)]

@@ -20,6 +20,9 @@ from models.truth_messages import Facts
 DERIVED = ("on_sale", "discount", "stock", "low_stock", "out_of_stock", "in_stock")
 """The derived attributes: in filters and rules they stand in place of a record's own of the same name."""
 
+CLOCK_STEP_MS = 1_000
+"""A clock that goes back by more was set back: what was turned by time is looked at again.  By less, it catches up."""
+
 
 class Level(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """How many there were at a moment.  `quantity` None: not known any more."""
@@ -74,6 +77,11 @@ def next_turn_ms(facts: Facts, now_ms: int) -> int | None:
     if end is not None and now_ms < end:
         return end
     return None
+
+
+def turns_by_time(facts: Facts) -> bool:
+    """Whether there is a moment, past or to come, at which time alone changes the flags."""
+    return facts.sale and (facts.sale_from is not None or facts.sale_until is not None)
 
 
 def alerts(before: Flags | None, after: Flags | None) -> tuple[str, ...]:

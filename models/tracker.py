@@ -21,8 +21,9 @@ from msgspec.structs import replace
 
 from models.change_events import CatalogChange
 from models.effects import Alert, Effects
+from models.image_retries import ImageRetries
 from models.record import AttributeNames, Record, RecordLimits, parse_record
-from models.stock import Flags, Level, alerts, flags, may_turn, next_turn_ms
+from models.stock import Flags, Level, alerts, flags, may_turn, next_turn_ms, turns_by_time
 from models.truth_messages import (
     Facts,
     ImageEmbedding,
@@ -77,7 +78,7 @@ class Tracker:
         self._turned: dict[str, None] = {}
         """Items of which the flags may be others than were last told; those whose level is due are not all here."""
         self._turns: list[tuple[int, str]] = []
-        self._retries: list[tuple[int, str]] = []
+        self.retries = ImageRetries()
 
     # Events.
 
@@ -161,11 +162,22 @@ class Tracker:
             if state and state.turn_ms == due_ms:
                 self._turned[item_id] = None
                 self.schedule_turn(item_id, state, now_ms)
-        while self._retries and self._retries[0][0] <= now_ms:
-            _, item_id = heapq.heappop(self._retries)
+        for item_id, until_ms in self.retries.take(now_ms):
             state = self.items.get(item_id)
             if state and state.record and state.embedding and is_current(state.embedding, state.record):
-                self._ask_due(item_id, state, state.record, state.embedding, now_ms)
+                self._ask_due(item_id, state.record, state.embedding, now_ms, until_ms)
+
+    def set_back(self, by_ms: int, now_ms: int) -> None:
+        """The clock was set back to `now_ms` (Unix ms).
+
+        Windows of sales are of the clock's time, so what turned too soon turns again when it is time.  Images wait
+        for as long as they were to wait.
+        """
+        for item_id, state in self.items.items():
+            if state.record and turns_by_time(state.record.facts):
+                self._turned[item_id] = None
+                self.schedule_turn(item_id, state, now_ms)
+        self.retries.set_back(by_ms)
 
     # Messages.
 
@@ -222,7 +234,8 @@ class Tracker:
 
     def next_due_ms(self) -> int | None:
         """Unix ms at which `advance` has something to do, if nothing else comes."""
-        return min((queue[0][0] for queue in (self._turns, self._retries) if queue), default=None)
+        moments = (self._turns[0][0] if self._turns else None, self.retries.next_due_ms())
+        return min((each for each in moments if each is not None), default=None)
 
     def ask(self, item_id: str, state: ItemState, version: int, links: Mapping[str, str], at_ms: int) -> None:
         """Ask for the images that have no vector yet; the others are carried over.  `links`: name to link."""
@@ -236,12 +249,6 @@ class Tracker:
         """Ask for the embedding of a deleted item to be deleted."""
         self.requests_due[item_id] = ImageRequest(version, (), gone=True, at=at_ms)
 
-    def schedule_retries(self, item_id: str, embedding: ItemEmbedding) -> None:
-        """Remember when hosts that did not answer are to be asked again."""
-        for each in embedding.images:
-            if each.retry_at is not None:
-                heapq.heappush(self._retries, (each.retry_at, item_id))
-
     def remember_deleted(self, item_id: str, gone: ItemRecord) -> None:
         """Remember a forwarded delete, the oldest are forgotten."""
         if gone.origin:
@@ -249,10 +256,8 @@ class Tracker:
             if len(self.deleted) > DELETED_MAX:
                 del self.deleted[next(iter(self.deleted))]
 
-    def _ask_due(
-        self, item_id: str, state: ItemState, record: ItemRecord, embedding: ItemEmbedding, now_ms: int
-    ) -> None:
-        due = {each.link for each in embedding.images if each.retry_at is not None and each.retry_at <= now_ms}
+    def _ask_due(self, item_id: str, record: ItemRecord, embedding: ItemEmbedding, now_ms: int, until_ms: int) -> None:
+        due = {each.link for each in embedding.images if each.retry_at is not None and each.retry_at <= until_ms}
         if due:
             images = tuple(
                 ImageEmbedding(each.link, attempt=each.attempt) if each.link in due else each

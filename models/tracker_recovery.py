@@ -148,7 +148,7 @@ def read_embedding(tracker: Tracker, item_id: str, message: ItemEmbedding | None
     had_current = best is not None and is_current(best, record)
     if message is not None and is_current(message, record) and not (had_current and _knows_less(message, best)):
         state.embedding = message
-        tracker.schedule_retries(item_id, message)
+        tracker.retries.schedule(item_id, message)
         if item_id in tracker.requests_due and tracker.requests_due[item_id].image_version == record.image_version:
             del tracker.requests_due[item_id]
     elif had_current:

@@ -13,7 +13,6 @@ import gc
 import logging
 import os
 import signal
-import time
 import uuid
 from typing import Any
 
@@ -41,6 +40,7 @@ from streams.serve.stage import Serve
 from streams.settings import BadSetting, Settings
 from streams.track.stage import Track
 from streams.trials.call import TrialCalls
+from streams.wall_clock import WallClock
 from streams.watch.stage import Watch
 from streams.web.console import Console
 from streams.web.health import Health
@@ -54,9 +54,7 @@ STOPPING_SHARE = 0.8
 STAGES = ("track", "embed", "index", "serve")
 
 
-def clock_ms() -> int:
-    """Unix ms, the only clock of a worker."""
-    return time.time_ns() // 1_000_000
+clock_ms = WallClock()
 
 
 class Front:

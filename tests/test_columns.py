@@ -15,7 +15,7 @@ from indexes.column import Column
 from indexes.columns import Columns
 from models.attributes import attribute_values
 from models.filter_tree import And, Compare, Facet, Filter, Not, Or, Range, facet_text, matches
-from models.stock import DERIVED, derived_attributes, flags
+from models.stock import CLOCK_STEP_MS, DERIVED, derived_attributes, flags
 from models.truth_messages import Facts
 
 LOW = 5.0
@@ -147,6 +147,22 @@ def test_flags_are_those_of_the_moment(sequence: list[tuple[int, Facts, int]]) -
         columns.advance(now_ms)
         for each in items.items:
             expected = derived_attributes(flags(items.items[each][1], None, items.now_ms, LOW))
+            assert expected["on_sale"] == (bool(columns.on_sale[each]),)
+            assert expected["discount"] == (columns.discount[each],)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), facts, st.integers(0, 60)), max_size=12))
+def test_flags_are_those_of_a_clock_that_is_set_back(sequence: list[tuple[int, Facts, int]]) -> None:
+    """By far: then windows that opened too soon are closed until it is time; else it is waited for."""
+    columns, items = Columns(LOW), Items()
+    for ordinal, its_facts, now_ms in sequence:
+        items.items[ordinal] = ({}, its_facts, None)
+        columns.put(ordinal, b"{}", its_facts, None)
+        columns.advance(now_ms + CLOCK_STEP_MS + 61)
+        columns.advance(now_ms)
+        columns.advance(now_ms - 1)
+        for each in items.items:
+            expected = derived_attributes(flags(items.items[each][1], None, now_ms, LOW))
             assert expected["on_sale"] == (bool(columns.on_sale[each]),)
             assert expected["discount"] == (columns.discount[each],)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 from typing import Any
@@ -293,13 +294,12 @@ def test_watched_lists_go_on_after_it(tmp_path: Path) -> None:
     shard = opened(tmp_path, None)
     log.go_on([shard], 80)
     item_id = next(item_id for item_id in shard.item_ids if item_id and shard.look(shard.ordinal(item_id) or 0).images)
-    watches, rules = Watches(W + C), RuleBook()
-    watches.put(
-        parse_watch(item_id, b'{"maxRecommendations": 3}', RequestLimits(), "items"), {"event": "watch"}, NOW_MS
-    )
+    ticks = itertools.count(0, 3_600_000)
+    watches, rules = Watches(W + C, lambda: next(ticks)), RuleBook()
+    watches.put(parse_watch(item_id, b'{"maxRecommendations": 3}', RequestLimits(), "items"), {"event": "watch"})
 
     def ask(now_ms: int) -> bytes:
-        assert watches.due(now_ms, 9) == [item_id]
+        assert watches.due(9) == [item_id]
         (asked,) = watches.ask([item_id], [shard], rules, now_ms, mean=None)
         return asked.result.body
 
@@ -310,7 +310,7 @@ def test_watched_lists_go_on_after_it(tmp_path: Path) -> None:
     for truth, changed, _ in log.told[-10:]:
         changes.note(0, truth, [changed])
     watches.see(changes.take(), [shard], NOW_MS)
-    watches.touch_all({"event": "mean"}, NOW_MS)
+    watches.touch_all({"event": "mean"})
 
     assert b'"hits":[{' in ask(NOW_MS + 3_600_000)
     log.go_on([shard], 5)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 import pytest_asyncio
 from aiokafka import TopicPartition
@@ -21,6 +22,7 @@ from streams.kafka.turns import Turns
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.track.stage import RECORDS_MAX, Track
+from tests.waiting import wait_until
 
 T = 1_700_000_000_000
 LEVELS = TopicPartition(topics.STOCK_LEVELS, 0)
@@ -97,6 +99,10 @@ class Clients:
 
     def __init__(self) -> None:
         self.one_producer, self.one_consumer = Producer(), Consumer()
+        self.now_ms = T
+
+    def clock_ms(self) -> int:
+        return self.now_ms
 
     def producer(self) -> Producer:
         return self.one_producer
@@ -116,7 +122,7 @@ def clients() -> Clients:
 @pytest_asyncio.fixture
 async def track(clients: Clients) -> Track:
     """A stage that owns partition 0, of which it knows nothing yet."""
-    made = Track(clients, Settings.read({}), Metrics(), "w", lambda: T, Turns())  # type: ignore[arg-type]
+    made = Track(clients, Settings.read({}), Metrics(), "w", clients.clock_ms, Turns())  # type: ignore[arg-type]
     await made.on_start()
     made.trackers = {0: made._tracker()}
     return made
@@ -300,3 +306,24 @@ async def test_odd_levels_between_plain_ones_keep_their_place(track: Track, clie
     assert others == {topics.ITEM_CHANGES: stranger.encode(), topics.DEAD_LETTERS: ITEMS[1].encode()}
     assert track.metrics.events_late._value.get() == 1
     assert track.done == {LEVELS: 8}
+
+
+async def test_a_sale_that_began_by_a_clock_ahead_is_over_when_it_is_set_back(track: Track, clients: Clients) -> None:
+    """The stage notices while it lets time pass, and tells it."""
+    record = b'{"price":5,"list_price":10,"sale_from":%d}' % (T + 60_000)
+
+    def alerts() -> list[str]:
+        sent = clients.one_producer.sent
+        return [orjson.loads(value)["alert"] for topic, _, value in sent if topic == topics.ITEM_ALERTS and value]
+
+    await track.process(poll(CATALOG, 0, (ITEMS[0], record)))
+    passing = asyncio.ensure_future(track.advance.fun(track))
+    try:
+        for set_to, expected in ((T + 90_000, "on_sale"), (T + 30_000, "sale_over"), (T + 60_000, "on_sale")):
+            told = len(alerts())
+            clients.now_ms = set_to
+            await wait_until(lambda told=told: len(alerts()) > told, 10, f"alert {expected}")  # type: ignore[misc]
+            assert alerts()[told:] == [expected]
+    finally:
+        track._stopped.set()
+        await passing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -357,6 +358,45 @@ def test_hosts_that_do_not_answer_are_asked_again_when_it_is_time() -> None:
         ((item_id, request),) = each.tracker.take(12_000).image_requests
         assert item_id == "a"
         assert request.images == (images[0], ImageEmbedding("y.jpg", attempt=1))
+
+
+def test_sales_are_of_the_time_that_a_clock_is_set_back_to() -> None:
+    """A sale that began too soon, by a clock that was ahead, is over, and begins again when it is time."""
+    tracker = Tracker("w", NAMES, LIMITS, low_stock_at=5)
+    record = {"price": 5, "list_price": 10, "sale_from": T + 20_000, "sale_until": T + 30_000}
+    tracker.catalog(CatalogChange("item", record), T, T)
+    tracker.catalog(CatalogChange("always", record | {"sale_from": None, "sale_until": None}), T, T)
+    for now_ms, step, alerts in (
+        (T, tracker.advance, ["new", "new"]),
+        (T + 25_000, tracker.advance, ["on_sale"]),
+        (T + 10_000, partial(tracker.set_back, 15_000), ["sale_over"]),
+        (T + 19_999, tracker.advance, []),
+        (T + 20_000, tracker.advance, ["on_sale"]),
+        (T + 30_000, tracker.advance, ["sale_over"]),
+    ):
+        step(now_ms)
+        assert [alert.alert for alert in tracker.take(now_ms).alerts] == alerts, now_ms - T
+
+
+def test_images_wait_no_longer_for_a_clock_that_is_set_back() -> None:
+    """What was to be asked for in two seconds is asked for in two seconds, and so is what is told after that."""
+    topics = Topics()
+    owner = Owner("w", topics, 1)
+    owner.deliver(owner.handle([("a", ({"image": "a.jpg"}, 1)), ("b", ({"image": "b.jpg"}, 1))]))
+
+    def away(item_id: str, retry_at: int) -> None:
+        version = read_item_record(topics.last(RECORDS)[item_id]).image_version
+        image = ImageEmbedding(f"{item_id}.jpg", error="away", attempt=1, retry_at=retry_at)
+        topics.logs[EMBEDDINGS].append((item_id, write_message(ItemEmbedding(version, "m", (image,), "e")), "e"))
+        owner.follow()
+
+    away("a", 9_000_000)
+    owner.tracker.advance(8_998_000)
+    owner.tracker.set_back(8_990_000, 8_000)
+    away("b", 10_500)
+    for now_ms, asked in ((9_999, []), (10_000, ["a"]), (10_499, []), (10_500, ["b"])):
+        owner.tracker.advance(now_ms)
+        assert [item_id for item_id, _ in owner.tracker.take(now_ms).image_requests] == asked, now_ms
 
 
 def test_late_levels_are_ignored_however_late() -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from indexes.watches import INTERVAL_MS
 from models.truth_messages import Facts
 from tests.watch_world import BEGIN_MS, D, World
 
@@ -101,6 +102,7 @@ def happen(world: World, numbers: random.Random) -> None:
         (3, lambda: world.watch(item_id, **asked(numbers))),
         (1, lambda: world.unwatch(item_id)),
         (4, lambda: setattr(world, "now_ms", world.now_ms + numbers.choice([1, 400, 1_500, 3_000]))),
+        (1, lambda: world.set_back(numbers.choice([1_001, 3_000, 9_000]))),
         (2, world.see),
         (2, world.ask),
     ]
@@ -323,13 +325,24 @@ def test_at_most_once_a_second(fan: World) -> None:
     assert fan.wrong() == []
 
 
+def test_a_clock_that_is_set_back_delays_nothing(fan: World) -> None:
+    """What waited for its second to be over does not wait until the clock is again where it was."""
+    fan.stock("a", 0)
+    fan.see()
+    fan.set_back(3_600_000)
+    fan.now_ms += INTERVAL_MS
+
+    assert fan.ask()
+    assert hits(fan)[0] != "a"
+
+
 def test_a_list_of_another_writer_is_written_over(fan: World) -> None:
     """What others have been told is compared with what is right."""
-    fan.watches.told("s", b"something else", {"event": "overwritten"}, fan.now_ms)
+    fan.watches.told("s", b"something else", {"event": "overwritten"})
     (again,) = fan.settle()
     assert again.reasons == [{"event": "overwritten"}]
 
-    fan.watches.told("s", again.digest, {"event": "overwritten"}, fan.now_ms)
+    fan.watches.told("s", again.digest, {"event": "overwritten"})
     assert fan.settle() == []
 
 
@@ -360,7 +373,8 @@ def test_a_list_that_cannot_be_asked_is_left_alone(fan: World) -> None:
     """A fault of ours stops one list until its item changes, not all."""
     fan.stock("a", 0)
     fan.see()
-    assert fan.watches.due(fan.now_ms + 5_000, 9) == ["s"]
+    fan.now_ms += 5_000
+    assert fan.watches.due(9) == ["s"]
     fan.watches.give_up("s")
     assert fan.settle() == []
 

@@ -51,7 +51,9 @@ class World:
         ]
         self.rules = RuleBook()
         self.mean: NDArray[np.float32] | None = None
-        self.watches = Watches(D)
+        self.set_back_ms = 0
+        """By so much all in all."""
+        self.watches = Watches(D, lambda: self.now_ms + self.set_back_ms)
         self.changes = ItemChanges(self.shards)
         self.pushed: dict[str, bytes] = {}
         """Digests by item, as on the topic."""
@@ -100,16 +102,21 @@ class World:
         self.mean = mean
         for shard in self.shards:
             shard.use_mean(mean)
-        self.watches.touch_all({"event": "mean"}, self.now_ms)
+        self.watches.touch_all({"event": "mean"})
 
     def watch(self, item_id: str, **fields: Any) -> None:
         """A message of `watch`."""
-        self.watches.put(parse_watch(item_id, orjson.dumps(fields), LIMITS, "items"), {"event": "watch"}, self.now_ms)
+        self.watches.put(parse_watch(item_id, orjson.dumps(fields), LIMITS, "items"), {"event": "watch"})
 
     def unwatch(self, item_id: str) -> None:
         """Its tombstone."""
         told = self.watches.remove(item_id)
         assert told == self.pushed.pop(item_id, None)
+
+    def set_back(self, by_ms: int) -> None:
+        """Somebody sets the clock."""
+        self.now_ms -= by_ms
+        self.set_back_ms += by_ms
 
     # The stage
 
@@ -118,7 +125,8 @@ class World:
         for shard in self.shards:
             shard.advance(self.now_ms)
         turn_ms = self.watches.next_turn_ms(self._looked_ms)
-        if self._rules_moved or (turn_ms is not None and turn_ms <= self.now_ms):
+        turned = turn_ms is not None and turn_ms <= self.now_ms
+        if self._rules_moved or turned or self.now_ms < self._looked_ms:
             self._rules_moved = False
             for _ in self.watches.rules_turned(self.shards, self.rules, self.now_ms):
                 pass
@@ -133,7 +141,7 @@ class World:
         """Ask some of what is due and push what has changed."""
         for shard in self.shards:
             shard.advance(self.now_ms)
-        due = self.watches.due(self.now_ms, self._random.randint(1, 4))
+        due = self.watches.due(self._random.randint(1, 4))
         for one in self.watches.ask(due, self.shards, self.rules, self.now_ms, mean=self.mean):
             self.asked += 1
             if one.changed:

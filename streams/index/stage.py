@@ -17,6 +17,7 @@ from aiokafka import TopicPartition
 
 from indexes.shard import Shard
 from indexes.shard_settings import ShardSettings
+from indexes.ticks import monotonic_ms
 from models.colour import NUMBERS
 from models.embedder import Embedder
 from models.vectors import Vectors
@@ -159,7 +160,7 @@ class Index(mode.Service):
         while not self.should_stop:
             await self.sleep(TEND_INTERVAL_S)
             for number, shard in self.shards.items():
-                changed = shard.tend(self.clock_ms())
+                changed = shard.tend(monotonic_ms())
                 self._note_caught_up(number, shard)
                 if changed or self._checkpoint_due(number, shard):
                     await self._checkpoint(number, shard)

@@ -21,6 +21,7 @@ from aiokafka import TopicPartition
 
 from models.effects import Effects
 from models.record import AttributeNames, RecordLimits
+from models.stock import CLOCK_STEP_MS
 from models.tracker import Tracker
 from streams import topics
 from streams.connection import Connection
@@ -168,9 +169,15 @@ class Track(BatchConsumer):
     @mode.Service.task
     async def advance(self) -> None:
         """Let time pass: sale windows and due retries of images."""
+        now_ms = self.clock_ms()
         while not self.should_stop:
             await self.sleep(ADVANCE_INTERVAL_S)
-            now_ms = self.clock_ms()
+            before_ms, now_ms = now_ms, self.clock_ms()
+            if before_ms - now_ms > CLOCK_STEP_MS:
+                async with self.batch_lock:
+                    for tracker in self.trackers.values():
+                        tracker.set_back(before_ms - now_ms, now_ms)
+                    await self._deliver()
             due = [t for t in self.trackers.values() if (t.next_due_ms() or now_ms + 1) <= now_ms]
             if due:
                 async with self.batch_lock:

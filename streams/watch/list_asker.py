@@ -59,6 +59,8 @@ class ListAsker:
         self._segments = 0
         self._rules_offset = -1
         self._turn_ms: int | None = None
+        self._rules_ms = 0
+        """The time when it was last asked whether a window has turned."""
         self._looked_s = 0.0
 
     def note(self, number: int, truth: str, item_ids: Sequence[str]) -> None:
@@ -78,11 +80,12 @@ class ListAsker:
             self._mean, self._segments = self.index.mean, _segments(shards)
         if time.monotonic() - self._looked_s >= WHOLE_INTERVAL_S:
             self._looked_s = time.monotonic()
-            self._look_at_the_whole(shards, now_ms)
-            if self.rules.next_offset != self._rules_offset or (self._turn_ms is not None and now_ms >= self._turn_ms):
+            self._look_at_the_whole(shards)
+            if self._rules_may_turn(now_ms):
                 self._rules_offset = self.rules.next_offset
                 await self._walk(self.watches.rules_turned(shards, self.rules.book, now_ms))
                 self._turn_ms = self.watches.next_turn_ms(now_ms)
+            self._rules_ms = now_ms
         with self.share.spent():
             changes = self._changes.take()
         at = 0
@@ -93,6 +96,10 @@ class ListAsker:
                 self.watches.see(few, shards, now_ms)
             await self.turn()
 
+    def _rules_may_turn(self, now_ms: int) -> bool:
+        turned = self._turn_ms is not None and now_ms >= self._turn_ms
+        return turned or now_ms < self._rules_ms or self.rules.next_offset != self._rules_offset
+
     async def _walk(self, steps: Iterator[None]) -> None:
         """Go through steps, each of which takes some milliseconds."""
         while True:
@@ -101,10 +108,10 @@ class ListAsker:
                     return
             await self.turn()
 
-    def _look_at_the_whole(self, shards: Sequence[Shard], now_ms: int) -> None:
+    def _look_at_the_whole(self, shards: Sequence[Shard]) -> None:
         if self.index.mean is not self._mean:  # as it is when vectors are projected, too
             self._mean = self.index.mean
-            self.watches.touch_all({"event": "mean"}, now_ms)
+            self.watches.touch_all({"event": "mean"})
         segments = _segments(shards)
         if segments != self._segments:
             self._segments = segments
@@ -112,12 +119,11 @@ class ListAsker:
 
     def ask_some(self) -> list[Asked] | None:
         """Ask some of the lists that are due; None: none is."""
-        now_ms = self.clock_ms()
-        item_ids = self.watches.due(now_ms, self._together)
+        item_ids = self.watches.due(self._together)
         if not item_ids:
             return None
         with self.share.spent():
-            return self._ask(item_ids, now_ms)
+            return self._ask(item_ids, self.clock_ms())
 
     def _ask(self, item_ids: Sequence[str], now_ms: int) -> list[Asked]:
         """Ask as many together as a step may take; one that a bug of ours stands in the way of is left alone."""

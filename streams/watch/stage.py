@@ -122,7 +122,7 @@ class Watch(BatchConsumer):
         if watch is None:
             self._end(item_id)
         else:
-            self.watches.put(watch, {"event": "watch"}, self.clock_ms())
+            self.watches.put(watch, {"event": "watch"})
 
     def _end(self, item_id: str) -> None:
         if self.watches.remove(item_id) is not None:
@@ -168,10 +168,10 @@ class Watch(BatchConsumer):
                 await self.asker.turn()
             if changed:
                 await self.lists.deliver()
-                acknowledged_ms = self.clock_ms()
+                acknowledged_ms = self.watches.tick_ms()
                 for one in changed:
                     self.metrics.watch_pushes.labels(one.reasons[0]["event"]).inc()
-                    self.metrics.watch_seconds.observe(max(0, acknowledged_ms - one.since_ms) / 1000)
+                    self.metrics.watch_seconds.observe((acknowledged_ms - one.since_ms) / 1000)
         return asked is not None
 
     # Ownership.
@@ -193,14 +193,13 @@ class Watch(BatchConsumer):
 
     async def _adopt(self, standing: Standing, partitions: frozenset[TopicPartition], reader: TruthReader) -> None:
         reader.consumer.pause(*partitions)
-        now_ms = self.clock_ms()
         self.lists.start_from(standing.offsets)
         for item_id in self.watches.item_ids:
             if item_id not in standing.watches:
                 self.watches.remove(item_id)
         for item_id, watch in standing.watches.items():
-            self.watches.put(watch, {"event": "start"}, now_ms)
-            self.watches.told(item_id, standing.lists.get(item_id), {"event": "start"}, now_ms)
+            self.watches.put(watch, {"event": "start"})
+            self.watches.told(item_id, standing.lists.get(item_id), {"event": "start"})
         for item_id in standing.lists.keys() - standing.watches.keys():
             self.lists.put(item_id, None, None)
         await self.lists.deliver()
@@ -214,7 +213,7 @@ class Watch(BatchConsumer):
                 if not self.lists.is_news(item_id, message):
                     continue
                 if item_id in self.watches:
-                    self.watches.told(item_id, digest_of(message), {"event": "overwritten"}, self.clock_ms())
+                    self.watches.told(item_id, digest_of(message), {"event": "overwritten"})
                 elif message.value is not None:
                     self.lists.put(item_id, None, None)
         await self.lists.deliver()
