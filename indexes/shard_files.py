@@ -5,6 +5,7 @@ Names count up, over restarts too, so that nothing is ever written under a name 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -124,7 +125,8 @@ class ShardFiles:
             try:
                 checksums = snapshot.write(self.folder, name)
             except OSError:
-                remove_snapshot(self.folder, name)
+                with contextlib.suppress(OSError):  # a folder that nothing can be written to may hold nothing of it
+                    remove_snapshot(self.folder, name)
                 raise
         manifest = Manifest(
             FORMAT,
@@ -140,8 +142,23 @@ class ShardFiles:
             checksums,
             next_number,
         )
-        write_manifest(self.folder, manifest)
+        try:
+            write_manifest(self.folder, manifest)
+        except OSError:
+            if not isinstance(snapshot, Manifest):
+                self._give_up(name)
+            raise
         return manifest
+
+    def _give_up(self, name: str) -> None:
+        """Remove a snapshot, unless the manifest that could not be written did take the former one's place."""
+        try:
+            valid = read_manifest(self.folder)
+        except CorruptIndex:  # it cannot be told now; what is rubbish goes with the next checkpoint
+            return
+        if valid is None or valid.snapshot != name:
+            with contextlib.suppress(OSError):
+                remove_snapshot(self.folder, name)
 
     @property
     def next_number(self) -> int:

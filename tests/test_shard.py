@@ -794,6 +794,45 @@ def test_a_snapshot_that_does_not_fit_leaves_nothing(tmp_path: Path, monkeypatch
     pair.shard.close(checkpoint=False)
 
 
+def test_a_manifest_that_does_not_fit_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its own beginning nor the snapshot that it was to name."""
+    pair = Pair(tmp_path)
+    pair.add_items(0, 20)
+    pair.shard.checkpoint()
+    before = sorted(tmp_path.iterdir())
+    pair.add_items(20, 30)
+    with monkeypatch.context() as patch:
+        patch.setattr("indexes.atomic_file.publish", _disk_full)
+        for _ in range(2):
+            with pytest.raises(OSError, match="full"):
+                pair.shard.checkpoint()
+
+    assert before == sorted(tmp_path.iterdir())
+    pair.reopen()
+    pair.check()
+
+
+def test_a_manifest_that_is_there_keeps_its_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name was to be made last, and that failed; it has taken the former one's place all the same."""
+    pair = Pair(tmp_path)
+    pair.add_items(0, 20)
+    pair.shard.checkpoint()
+    pair.add_items(20, 30)
+
+    def replaced(written: Path, path: Path) -> None:
+        written.replace(path)
+        _disk_full()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("indexes.atomic_file.publish", replaced)
+        with pytest.raises(OSError, match="full"):
+            pair.shard.checkpoint()
+    pair.reopen()
+
+    assert pair.shard.items == 30
+    pair.check()
+
+
 def _disk_full(*_: Any) -> None:
     raise OSError("disk full")
 
