@@ -14,17 +14,20 @@ import logging
 import os
 import signal
 import uuid
+from pathlib import Path
 from typing import Any
 
 import mode
 from faust.worker import Worker
 
 from models.embedder import SHIPPED, Embedder
+from models.errors import Unavailable
 from models.image import ImageLimits
 from models.preprocessing import BadModel
 from streams import topics
 from streams.connection import Connection, cluster_id
 from streams.embed.fetch import ImageFetcher
+from streams.embed.image_root import ImageRoot
 from streams.embed.stage import Embed
 from streams.embed.vectors import ImageVectors
 from streams.gateway.pictures import PictureCalls
@@ -97,6 +100,8 @@ class Parts:
         self.app = make_app(settings, connection)
         self.app.producer_only = "embed" not in stages
         if embedder:
+            if settings.image_root and stages & {"embed", "serve"}:
+                _look_for_images(settings.image_root)
             fetcher = ImageFetcher(
                 image_root=settings.image_root,
                 allowed_hosts=settings.image_hosts,
@@ -240,6 +245,17 @@ def _run(settings: Settings, stages: frozenset[str], shards: tuple[int, ...] | N
         worker.execute_from_commandline()
     except SystemExit as end:
         return int(end.code or 0)
+
+
+def _look_for_images(image_root: Path) -> None:
+    """Say it if the folder of image files is not there: it may come later, or be named wrongly."""
+    try:
+        ImageRoot(image_root).check()
+    except Unavailable as error:
+        log.warning(
+            "KINDRED_IMAGE_ROOT: %s; relative and file: image links wait for it, and fail after some attempts",
+            error,
+        )
 
 
 def _model(settings: Settings) -> Embedder:

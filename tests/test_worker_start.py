@@ -62,11 +62,11 @@ class Broken(Connection):
         return self.left.pop()
 
 
-def service(name: str, connection: Connection, folder: Path) -> mode.Service:
+def service(name: str, connection: Connection, folder: Path, **settings: Any) -> mode.Service:
     """One of a worker's services, made as a worker makes it, and not started."""
-    settings = Settings(broker=connection.broker, data=folder, web=f"127.0.0.1:{free_port()}")
-    front = Front(settings)
-    Parts(settings, connection, frozenset(STAGES), None, "cluster", 0, front, Embedder(SHIPPED))
+    set_to = Settings(broker=connection.broker, data=folder, web=f"127.0.0.1:{free_port()}", **settings)
+    front = Front(set_to)
+    Parts(set_to, connection, frozenset(STAGES), None, "cluster", 0, front, Embedder(SHIPPED))
     stages: dict[str, Any] = dict(front.health.stages)
     found = stages["serve"].rules if name == "rules" else stages[name]
     assert isinstance(found, mode.Service)
@@ -92,6 +92,21 @@ async def test_a_stage_that_did_not_start_stops_in_silence(
     await stage.stop()
 
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_of_images_that_is_not_there_is_told(
+    there: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, at the start, and it is no reason not to start: it may be mounted later."""
+    images = tmp_path / "images"
+    if there:
+        images.mkdir()
+    service("embed", Broken(0), tmp_path, image_root=images)
+
+    told = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert [] == told if there else len(told) == 1
+    assert there or f"KINDRED_IMAGE_ROOT: image folder {images} cannot be opened: No such file" in told[0]
 
 
 class Joining:

@@ -47,10 +47,7 @@ class ImageRoot:
         """
         parts = self._parts(link)
         shown = f"image file {link[:200]!r}"
-        try:
-            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise Unavailable(f"image folder {self._folder} cannot be opened: {error.strerror}") from error
+        folder = self._open()
         try:
             for part in parts[:-1]:
                 folder, above = os.open(part, _FOLDER, dir_fd=folder), folder
@@ -67,6 +64,16 @@ class ImageRoot:
         if len(content) > bytes_max:
             raise BadEvent(f"{shown} has more than the {bytes_max / 1e6:.1f} MB that are accepted")
         return content
+
+    def check(self) -> None:
+        """Raise Unavailable if the folder itself is away."""
+        os.close(self._open())
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise Unavailable(f"image folder {self._folder} cannot be opened: {error.strerror}") from error
 
     def _parts(self, link: str) -> list[bytes]:
         """The names on the way from the folder to the file, at least one, none of them `..`."""
