@@ -589,6 +589,24 @@ def test_a_folder_of_pictures(
     )
 
 
+def test_a_page_that_cannot_be_written_costs_no_more_than_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """How the tour came out is told, then that there is no page of it; the status says it, too."""
+    monkeypatch.setattr(steps_module, "NEW_ITEM_MS_MAX", 60_000.0)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo.html").mkdir()
+
+    code = run(Settings(), items=40, images=None, exit_at_end=True)
+    shown, errors = capfd.readouterr()
+
+    assert code == 1, shown
+    assert re.search(r"✓ all \d steps came out", shown)
+    assert "side by side" not in shown
+    assert f"error: {tmp_path}/demo.html cannot be written: Is a directory" in errors
+    assert "Traceback" not in shown + errors
+
+
 async def test_alerts_are_heard_from_the_listening_on(broker: TestBroker, topic_prefix: str) -> None:
     """Of an item only the alert of that name and of that time counts; what was there before and what is none do not."""
     topic = f"{topic_prefix}{topics.ITEM_ALERTS}"

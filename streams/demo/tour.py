@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from models.errors import KindredError, Unavailable
+from models.errors import BadRequest, KindredError
 from streams.brokers.embedded import PARTITION_BYTES_MAX
 from streams.client import RequestFailed, SimilarClient
 from streams.connection import Connection
@@ -260,9 +260,12 @@ class _Demo:
             *((f"not shown: {each.title}", each.reason) for each in self.left_out),
         ]
         totals = TourTotals(len(fed.embedded), fed.rate, steps.new_ms, steps.answer_ms, tuple(notes))
-        try:
-            PAGE.write_text(tour_page(self.steps, totals), encoding="utf-8")
-        except OSError as error:
-            raise Unavailable(f"{PAGE.resolve()} cannot be written: {error.strerror or error}") from error
         self.narrator.verdict(len(self.steps), failed, len(self.left_out))
-        self.narrator.facts([("page", f"{PAGE.resolve()} shows the tour's pictures side by side")])
+        page = PAGE.absolute()
+        try:
+            self.terminal.file(page, tour_page(self.steps, totals).encode())
+        except BadRequest as error:  # the tour was taken all the same, and what stays up does so without its page
+            self.code = 1
+            self.terminal.note(f"error: {error}", style="red")
+        else:
+            self.narrator.facts([("page", f"{page} shows the tour's pictures side by side")])
