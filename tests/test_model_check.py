@@ -17,7 +17,8 @@ from models.embedder import SHIPPED, Embedder, read_graph
 from models.errors import BadRequest
 from models.image import decode, encode_jpeg, encode_png, lettering
 from models.preprocessing import BadModel, Graph, Said, Tensor, Unsaid, preprocessing
-from models.vectors import unit
+from models.projection import fitted
+from models.vectors import centre, unit
 from streams.commands.__main__ import main
 from streams.commands.model import show_check
 from streams.commands.model_check import Picture, Tried, agreement, drawn_pictures, folder_pictures, look_alikes, tried
@@ -247,6 +248,36 @@ def test_agreement_is_that_of_vectors_and_neighbours() -> None:
     assert (agreement(one, wide).cosine_min, agreement(one, wide).pictures) == (None, 30)
 
 
+def test_a_wide_model_is_judged_by_what_is_served() -> None:
+    """Its vectors are projected as in the index; what is lost there is lost in neighbours and on the sheet, too."""
+    rng = np.random.default_rng(3)
+    pictures = [Picture(f"{number}", b"") for number in range(400)]
+    vectors = unit(rng.standard_normal((400, 512)) + 0.5)
+    found = Tried("wide", pictures, vectors, ())
+    projected = fitted(vectors).of(vectors)
+    centred = centre(projected, projected.mean(axis=0))
+    expected = centred @ centred.T
+    np.fill_diagonal(expected, -np.inf)
+
+    assert found.searched.shape == (400, 256)
+    assert np.array_equal(expected, found.similarities)
+    report: dict[str, Any] = {
+        "model": "wide",
+        "dimension": 512,
+        "searchedBy": 256,
+        "input": {"dtype": "uint8", "layout": "NCHW", "size": 4, "channels": "RGB", "output": "o"},
+        "cost": {"pictures_per_s": 1, "clock_pictures_per_s": 1, "memory_bytes": 1, "load_s": 1},
+        "unusable": [],
+        "against": None,
+        "sheet": "s.png",
+    }
+    for count, more in ((400, False), (200, True)):
+        shown = io.StringIO()
+        show_check(Terminal(shown), report | {"pictures": count})
+        assert f"256 of them, from 1,024 pictures on; what follows, too, fitted on these {count}" in shown.getvalue()
+        assert more == ("it is seen what is lost" in shown.getvalue())
+
+
 def test_int8_against_float() -> None:
     """The shipped int8 network gives the vectors and neighbours that exact arithmetic with its weights gives."""
     shop = list(drawn_pictures(30))
@@ -312,6 +343,22 @@ def test_check_tells_what_it_finds(tmp_path: Path) -> None:
     assert "48 numbers a picture, from 't0'" in shown.getvalue()
     assert "(pixel - 127) / 64" in shown.getvalue()
     assert "of the 10 nearest are the same; cosine of a picture's two vectors" in shown.getvalue()
+
+
+def test_a_sheet_that_cannot_be_drawn_costs_no_findings(tmp_path: Path) -> None:
+    """All is told that was found out, then the error."""
+    for picture in drawn(12):
+        path = tmp_path / "shop" / picture.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture.content)
+    sheet = tmp_path / "no folder" / "sheet.png"
+    told = check(linear(tmp_path, "one"), "--images", tmp_path / "shop", "--sheet", sheet, "--json")
+
+    assert (1, f"error: {sheet} cannot be written: No such file or directory") == (
+        told.exit_code,
+        told.stderr.splitlines()[-1],
+    )
+    assert (12, None) == tuple(json.loads(told.stdout)[name] for name in ("pictures", "sheet"))
 
 
 def test_check_asks_for_what_is_not_said(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from models.errors import BadRequest
 from streams.reports.terminal import Terminal
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -82,22 +83,29 @@ def check(path: Path, images: Path | None, against: Path | None, sheet: Path, co
     if other is not None:
         with terminal.progress("embedded", "pictures", len(pictures)) as advance:
             agreement = model_check.agreement(found, model_check.tried(other, pictures, advance))
-    terminal.file(sheet, encode_png(model_check.look_alikes(found)))
+    not_drawn = None
+    try:
+        terminal.file(sheet, encode_png(model_check.look_alikes(found)))
+    except BadRequest as error:  # what was found out in minutes is told all the same
+        not_drawn = error
     said = embedder.preprocessing
     report: dict[str, Any] = {
         "model": embedder.model,
         "dimension": embedder.dimension,
+        "searchedBy": found.searched.shape[1],
         "input": said._asdict(),
         "cost": msgspec.to_builtins(cost),
         "pictures": len(found.pictures),
         "unusable": [{"picture": name, "reason": reason} for name, reason in found.unusable],
         "against": None if agreement is None else msgspec.to_builtins(agreement),
-        "sheet": str(sheet),
+        "sheet": None if not_drawn else str(sheet),
     }
     if as_json:
         terminal.json(report)
     else:
         show_check(terminal, report)
+    if not_drawn:
+        raise not_drawn
     return 0
 
 
@@ -123,8 +131,9 @@ def show_check(terminal: Terminal, report: dict[str, Any]) -> None:
         ("takes", f"{said['dtype']} {said['layout']}, {said['size']} x {said['size']} {said['channels']}, {scaled}"),
         (
             "gives",
-            f"{report['dimension']:,} numbers a picture, from {said['output']!r}{_projected(report['dimension'])}",
+            f"{report['dimension']:,} numbers a picture, from {said['output']!r}",
         ),
+        *_projected(report),
         (
             "speed",
             f"{cost['pictures_per_s']:,.0f} pictures/s on one free thread, after decoding "
@@ -142,16 +151,23 @@ def show_check(terminal: Terminal, report: dict[str, Any]) -> None:
                 f"{against['cosine_min']:.4f} at worst ({against['worst']})"
             )
         rows.append((f"against {against['other']}", f"{kept}; {cosines}"))
-    rows.append(("look-alikes", report["sheet"]))
+    if report["sheet"]:
+        rows.append(("look-alikes", report["sheet"]))
     terminal.table(("what", "found"), rows)
     for each in report["unusable"][:UNUSABLE_SHOWN]:
         terminal.note(f"{each['picture']}: {each['reason']}", style="yellow")
 
 
-def _projected(dimension: int) -> str:
-    from models.projection import PROJECTED, is_wide
+def _projected(report: dict[str, Any]) -> list[tuple[str, object]]:
+    """What of a wide model's vectors is searched by, from so many pictures on; the look-alikes are found so, too."""
+    from models.projection import SAMPLE_MIN
 
-    return f"; a larger catalog is searched by {PROJECTED} of them" if is_wide(dimension) else ""
+    width, searched, pictures = report["dimension"], report["searchedBy"], report["pictures"]
+    if width == searched:
+        return []
+    lost = "" if pictures > searched else f"; with more than {searched} it is seen what is lost by that"
+    told = f"from {SAMPLE_MIN:,} pictures on; what follows, too, fitted on these {pictures:,}{lost}"
+    return [("searched by", f"{searched} of them, {told}")]
 
 
 def _row(numbers: tuple[float, ...]) -> str:

@@ -1,7 +1,8 @@
 """What a model gives on some pictures: how fast, in how much memory, what it finds alike, and how near another one is.
 
-Everything goes the way that a worker's pictures go: the same decoding, the same `Embedder`, unit length, centred by
-the mean, cosine.  Speed and memory are those of a process of its own that does nothing else.
+Everything goes the way that a worker's pictures go: the same decoding, the same `Embedder`, unit length, the projection
+of a wide model's vectors, centred by the mean, cosine.  Speed and memory are those of a process of its own that does
+nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from models.embedder import Embedder
 from models.errors import BadEvent, BadRequest
 from models.image import ImageLimits, Pixels, decode, shrunk
+from models.projection import fitted, is_wide
 from models.vectors import Vectors, centre
 from streams.publishing.picture_folder import picture_files
 from streams.reports.contact_sheet import Badge, Card, Row, contact_sheet
@@ -57,10 +60,18 @@ class Tried:
     unusable: Sequence[tuple[str, str]]
     """Names of the others, and why."""
 
-    @property
+    @cached_property
+    def searched(self) -> Vectors:
+        """float32[N, D], what a catalog of many pictures is searched by: of a wide model's vectors the projections.
+
+        They are fitted on these pictures, as a worker does on the catalog's first.
+        """
+        return fitted(self.vectors).of(self.vectors) if is_wide(self.vectors.shape[1]) else self.vectors
+
+    @cached_property
     def similarities(self) -> NDArray[np.float32]:
-        """float32[N, N] cosines of centred vectors; a picture's with itself is -inf, so that it is never found."""
-        centred = centre(self.vectors, self.vectors.mean(axis=0))
+        """float32[N, N] cosines as they are searched by; a picture's with itself is -inf, so that it is never found."""
+        centred = centre(self.searched, self.searched.mean(axis=0))
         found = centred @ centred.T
         np.fill_diagonal(found, -np.inf)
         return found
@@ -171,7 +182,9 @@ def look_alikes(found: Tried, *, rows: int = SHEET_ROWS, hits: int = SHEET_HITS)
             _card(found.pictures[other], badge=f"{100 * similarities[number, other]:.1f}") for other in best.tolist()
         ]
         shown.append(Row([_card(found.pictures[number], tone="query")], cards))
-    about = f"{found.model}, {found.vectors.shape[1]} dimensions, {count:,} pictures, centred by their mean"
+    width, searched = found.vectors.shape[1], found.searched.shape[1]
+    numbers = f"{width:,} numbers" if width == searched else f"by {searched} of {width:,} numbers, as it is searched"
+    about = f"{found.model}, {numbers}, {count:,} pictures, centred by their mean"
     return contact_sheet("What the model finds alike", f"{about}; 0 = as two random pictures, 100 = the same", shown)
 
 
