@@ -21,7 +21,7 @@ from indexes.join import Join
 from indexes.shard_files import Reopened, ShardFiles
 from indexes.shard_settings import ShardSettings
 from indexes.shard_view import ShardView
-from indexes.truth_reading import read_embedding, read_level, read_record
+from indexes.truth_reading import deleted_at, read_embedding, read_level, read_record
 from indexes.upkeep import Checkpoint, Upkeep
 from models.errors import BadEvent
 from models.projection import Projection
@@ -103,7 +103,10 @@ class Shard(ShardView):
             EMBEDDINGS: self._put_embedding,
         }[truth]
         rejected = []
-        for key, value in dict(changes).items():
+        latest = dict(changes)
+        if truth == RECORDS:
+            self._see_deletes(changes, latest)
+        for key, value in latest.items():
             try:
                 put(key, value)
             except BadEvent as error:
@@ -120,6 +123,8 @@ class Shard(ShardView):
     def _put_record(self, item_id: str, value: bytes | None) -> None:
         record = None if value is None else read_record(value)
         self._join.put_record(item_id, record)
+        if value is not None and record is None and (at_ms := deleted_at(value)) is not None:
+            self._see(RECORDS, at_ms)
         if record is not None:
             self._see(RECORDS, record.at)
             self._see_embedded(item_id)
@@ -140,6 +145,13 @@ class Shard(ShardView):
     def _see(self, truth: str, at_ms: int) -> None:
         if at_ms > self.watermark.get(truth, -1):
             self.watermark[truth] = at_ms
+
+    def _see_deletes(self, changes: Sequence[tuple[str, bytes | None]], latest: Mapping[str, bytes | None]) -> None:
+        """A null has no time: it is that of the message with `gone` before it, which most often comes with it."""
+        if None in latest.values():
+            for key, value in changes:
+                if value is not None and latest[key] is None and (at_ms := deleted_at(value)) is not None:
+                    self._see(RECORDS, at_ms)
 
     def _see_embedded(self, item_id: str) -> None:
         """An embedding has no time of its own: it is as fresh as the record whose images it has."""

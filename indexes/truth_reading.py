@@ -47,6 +47,15 @@ def read_record(value: bytes) -> StoredRecord | None:
     return StoredRecord(record, message.facts, message.images, message.image_version, message.at)
 
 
+def deleted_at(value: bytes) -> int | None:
+    """Unix ms of the delete that a message of `item-records` tells; None: it tells none."""
+    try:
+        message = read_item_record(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return message.at if message.gone else None
+
+
 def read_level(value: bytes) -> Level:
     """A message of `item-stocks`."""
     try:

@@ -518,7 +518,7 @@ def test_a_sale_window_turns_by_itself(tmp_path: Path) -> None:
 
 
 def test_the_watermark_is_the_newest_change_of_each_truth(tmp_path: Path) -> None:
-    """Records and stocks by their `at`; embeddings by the record whose images they have; reopening keeps it."""
+    """Records, deletes and stocks by their `at`, embeddings by the record of their images; reopening keeps it."""
     pair = Pair(tmp_path)
     pair.tell(EMBEDDINGS, ("a", embedding_message({"x": VECTORS[0]}, 1)))
     assert pair.shard.watermark == {}
@@ -526,6 +526,12 @@ def test_the_watermark_is_the_newest_change_of_each_truth(tmp_path: Path) -> Non
     pair.tell(STOCKS, ("a", stock_message(1, at=70)), ("b", stock_message(1, at=60)))
     pair.tell(RECORDS, ("a", record_message("a", ["x", "z"], 2, at=90)))
     expected = {RECORDS: 90, STOCKS: 70, EMBEDDINGS: 50}
+
+    assert expected == pair.shard.watermark
+    pair.tell(RECORDS, ("a", gone_message(110)))
+    assert 110 == pair.shard.watermark[RECORDS]
+    pair.tell(RECORDS, ("a", None), ("c", gone_message(100)), ("c", None), ("b", gone_message(130)), ("b", None))
+    expected[RECORDS] = 130
 
     assert expected == pair.shard.watermark
     pair.shard.close()
