@@ -486,6 +486,42 @@ def test_explained_answer_on_a_pipe():
     assert "y\t3\tr\tit is not known" == lines[13]
 
 
+LONG = {"title": "word " * 30, "matched": {"image": "p" * 90, "source": "link"}}
+
+
+def explained_of_long_texts() -> dict[str, Any]:
+    """A result of which each text is longer than a line of most terminals."""
+    steps = [{"by": "rule", "rule": "r", "what": "kind:" + "k" * 90, "rank": [2, 1], "factor": 2}]
+    hit = {"objectID": "picture-005", "title": LONG["title"], "_score": 87.6, "_rankScore": 100,
+           "_explain": {"matched": LONG["matched"], "steps": steps}}  # fmt: skip
+    return {"hits": [hit], "explain": {"removed": [{"by": "filters", "what": "x" * 90, "count": 1, "examples": []}]}}
+
+
+def test_on_a_pipe_nothing_is_cut():
+    """Scripts get all of it: titles, pictures, what moved a hit, what was removed; so without reasons."""
+    out = io.StringIO()
+    show_answer(Terminal(out, io.StringIO()), explained_of_long_texts(), 0)
+    show_answer(Terminal(out, io.StringIO()), {"hits": explained_of_long_texts()["hits"]}, 0)
+
+    assert "…" not in out.getvalue()
+    assert 3 == out.getvalue().count("word " * 30)
+    for text in ("p" * 90, "k" * 90, "x" * 90):
+        assert text in out.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_explained_answer_has_the_width_of_the_terminal(width: int):
+    """The title is cut to what the other columns leave, and to no less."""
+    terminal, shown = people()
+    terminal._console._width = width
+    show_answer(terminal, explained_of_long_texts(), 0)
+
+    (line,) = [line for line in shown.getvalue().splitlines() if "picture-005" in line]
+    assert max(map(len, shown.getvalue().splitlines())) <= width
+    assert "…" in line or "word " * 30 in line + " "
+    assert len(line) > width - 3 or "word " * 30 in line + " "
+
+
 def test_explained_answer_tells_of_colour_where_it_counts():
     """Beside the pictures: how alike look and colour are, and how much the latter counted."""
     result = explained_result()

@@ -11,13 +11,12 @@ from typing import Any
 from models.errors import BadRequest
 from streams.reports.explained_table import show_explained
 from streams.reports.moments import duration
-from streams.reports.terminal import Terminal, brief, printable
+from streams.reports.terminal import Terminal, printable
 
 SENT_AS_IT_IS_BYTES_MAX = 400_000
 """Larger pictures are shrunk before they are sent: a message has 1 MB, and base64 takes a third more."""
 SIDE_MAX = 640
 """Pixels of a shrunk picture's longer side, several times what a model looks at."""
-TITLE_LENGTH_MAX = 40
 SHOWN_NOW = ("on_sale", "stock", "low_stock", "out_of_stock")
 """Derived attributes, asked for by name: then they are what they are now, not what the record said."""
 
@@ -125,7 +124,7 @@ def _row(rank: int, hit: Mapping[str, Any]) -> tuple[object, ...]:
     return (
         rank,
         hit.get("objectID"),
-        brief(str(title), TITLE_LENGTH_MAX),
+        str(title),
         _score(hit.get("_score")),
         _score(hit.get("_rankScore")),
         hit.get("price"),

@@ -25,7 +25,7 @@ from streams.kafka.log_reader import partition_counts, partitions_of, read_to_en
 from streams.kafka.outbox import Message, Outbox
 from streams.reports.moments import moment
 from streams.reports.status import committed_offsets
-from streams.reports.terminal import Terminal, brief
+from streams.reports.terminal import Terminal
 from streams.settings import Settings
 from streams.topics import DEAD_LETTERS, EVENTS, SIMILAR_REQUESTS, STOCK_LEVELS, partition_of
 
@@ -222,8 +222,8 @@ def show_dead_letters(terminal: Terminal, letters: Sequence[DeadLetter], total: 
             moment(letter.at),
             letter.stage,
             letter.origin and f"{letter.origin.topic}/{letter.origin.partition}/{letter.origin_offset}",
-            brief(_text(letter.key) or "", KEY_LENGTH_MAX),
-            brief(_last_line(letter.reason), REASON_LENGTH_MAX),
+            terminal.brief(_text(letter.key) or "", KEY_LENGTH_MAX),
+            terminal.brief(_last_line(letter.reason), REASON_LENGTH_MAX),
             "retried" if letter.retried else None,
         )
         for letter in letters

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from streams.reports.terminal import Terminal, brief
+from streams.reports.terminal import Terminal, brief, printable
 
 WHAT_LENGTH_MAX = 60
-TITLE_LENGTH_MAX = 24
+TITLE_LENGTH_MIN = 24
 HEADINGS = ("rank", "item", "title", "score", "rank score", "by", "what", "factor", "moved")
 """On a pipe."""
 FOR_PEOPLE = ("rank", "item, and what moved it", "score", "rank score", "moved")
@@ -22,13 +22,18 @@ def show_explained(terminal: Terminal, result: Mapping[str, Any]) -> None:
     """Under each hit a line for each step that moved it; then what was removed, and the pins without a place."""
     rows = [row for place, hit in enumerate(_objects(result.get("hits")), 1) for row in _hit_rows(terminal, place, hit)]
     if rows and terminal.for_people:
-        terminal.table(FOR_PEOPLE, rows, numbers=("rank", "score", "rank score"))
+        room = terminal.room(FOR_PEOPLE, rows, FOR_PEOPLE[1])
+        named = [
+            (rank, _cut(what[0], what[1], room) if isinstance(what, tuple) else what, *more)
+            for rank, what, *more in rows
+        ]
+        terminal.table(FOR_PEOPLE, named, numbers=("rank", "score", "rank score"))
     elif rows:
         terminal.table(HEADINGS, rows, numbers=("rank", "score", "rank score", "factor"))
     else:
         terminal.line("Nothing looks alike and passes the filters.", style="yellow")
     explain = _object(result.get("explain"))
-    if removed := [_removed_row(one) for one in _objects(explain.get("removed"))]:
+    if removed := [_removed_row(terminal, one) for one in _objects(explain.get("removed"))]:
         terminal.line()
         terminal.table(("removed by", "what", "items", "most alike of them"), removed, numbers=("items",))
     missing = [one for one in _objects(explain.get("pins")) if "notShown" in one]
@@ -41,37 +46,44 @@ def show_explained(terminal: Terminal, result: Mapping[str, Any]) -> None:
 def _hit_rows(terminal: Terminal, place: int, hit: Mapping[str, Any]) -> Iterable[Sequence[object]]:
     """The hit and its look, then its steps; on a pipe each line names the item, for people the first alone."""
     explain = _object(hit.get("_explain"))
-    title = brief(str(hit.get("title") or hit.get("name") or ""), TITLE_LENGTH_MAX)
+    title = str(hit.get("title") or hit.get("name") or "")
     known = (place, hit.get("objectID"), title, _hundredths(hit.get("_score")), _hundredths(hit.get("_rankScore")))
     matched = _object(explain.get("matched"))
     look = f"{matched.get('image')} like {matched.get('sourceImage') or matched.get('source')}" if matched else ""
     if (parts := _object(explain.get("parts"))) and parts.get("colourWeight"):
         shown = (_hundredths(parts.get(name)) for name in ("look", "colour", "colourWeight"))
         look = "look {}, colour {}, which counts {}; ".format(*shown) + look
-    reasons = [("look", brief(look, WHAT_LENGTH_MAX), "", "")]
+    reasons = [("look", terminal.brief(look, WHAT_LENGTH_MAX), "", "")]
     if walk := _object(explain.get("walk")):
-        reasons.append(("walk", brief(f"from {walk.get('from')}", WHAT_LENGTH_MAX), "", ""))
+        reasons.append(("walk", terminal.brief(f"from {walk.get('from')}", WHAT_LENGTH_MAX), "", ""))
     steps = _objects(explain.get("steps"))
     if not terminal.for_people:
         reasons += [
-            (_by(step), _what(step), f"x{times:g}" if (times := _factor(step)) else "", _moved(step)) for step in steps
+            (_by(step), _what(terminal, step), f"x{times:g}" if (times := _factor(step)) else "", _moved(step))
+            for step in steps
         ]
         yield from [(*known, *reason) for reason in reasons]
         return
     rank, item_id, _, *scores = known
-    yield (rank, "  ".join(filter(None, (str(item_id or ""), title))), *scores, "")
+    yield (rank, (str(item_id or ""), title), *scores, "")
     for by, what, *_ in reasons:
         if what:
             yield ("", f"  {what}" if by == "look" else f"  {by}: {what}", "", "", "")
     for step in steps:
         score = step.get("score")
         after = _hundredths(score[1]) if isinstance(score, list) and len(score) == 2 else ""
-        yield ("", f"  {_in_words(step)}", "", after, _moved(step))
+        yield ("", f"  {_in_words(terminal, step)}", "", after, _moved(step))
 
 
-def _in_words(step: Mapping[str, Any]) -> str:
+def _cut(item_id: str, title: str, room: int) -> str:
+    """Both on a line, of the title as much as there is room for, or some of it below."""
+    item_id, title = printable(item_id), printable(title)
+    return "  ".join(filter(None, (item_id, brief(title, max(TITLE_LENGTH_MIN, room - len(item_id) - 2)))))
+
+
+def _in_words(terminal: Terminal, step: Mapping[str, Any]) -> str:
     """What a step did, and to whom: a hit moves also because others are left out, or moved past it."""
-    by, what = _by(step), _what(step)
+    by, what = _by(step), _what(terminal, step)
     if times := _factor(step):
         return f"{by}: {what} ×{times:g}"
     if step.get("by") == "pin":
@@ -81,13 +93,13 @@ def _in_words(step: Mapping[str, Any]) -> str:
     return "others: " + ({"stock": "out of stock", "pins": "pinned"}.get(by) or f"{by} {what}")
 
 
-def _removed_row(one: Mapping[str, Any]) -> Sequence[object]:
+def _removed_row(terminal: Terminal, one: Mapping[str, Any]) -> Sequence[object]:
     examples = [f"{each.get('objectID')} ({_hundredths(each.get('_score'))})" for each in _objects(one.get("examples"))]
     count = one.get("count")
     shown = f"{count:,}" if isinstance(count, int) else ""
     return (
         _by(one),
-        brief(str(one.get("what") or ""), WHAT_LENGTH_MAX),
+        _what(terminal, one),
         f"{shown} or more" if one.get("atLeast") else shown,
         ", ".join(examples),
     )
@@ -97,8 +109,8 @@ def _by(step: Mapping[str, Any]) -> str:
     return f"{step.get('by')} {step['rule']}" if "rule" in step else str(step.get("by"))
 
 
-def _what(step: Mapping[str, Any]) -> str:
-    return brief(str(step.get("what") or ""), WHAT_LENGTH_MAX)
+def _what(terminal: Terminal, step: Mapping[str, Any]) -> str:
+    return terminal.brief(str(step.get("what") or ""), WHAT_LENGTH_MAX)
 
 
 def _factor(step: Mapping[str, Any]) -> float | None:

@@ -26,7 +26,7 @@ from models.truth_messages import (
 from streams.connection import Connection
 from streams.kafka.log_reader import partitions_of, read_to_end
 from streams.reports.moments import moment
-from streams.reports.terminal import Terminal, brief
+from streams.reports.terminal import Terminal
 from streams.settings import Settings
 from streams.topics import ITEM_EMBEDDINGS, ITEM_RECORDS, ITEM_STOCKS, TRUTHS, partition_of
 
@@ -169,11 +169,14 @@ def show_item(terminal: Terminal, report: ItemReport) -> None:
         lines.append(("images", _images_state(record, embedding)))
     terminal.table(("what", "known"), lines)
     if report.images:
-        rows = [(image.link[:LINK_LENGTH_MAX], _image_state(image), image.attempt or None) for image in report.images]
+        rows = [
+            (terminal.brief(image.link, LINK_LENGTH_MAX), _image_state(image), image.attempt or None)
+            for image in report.images
+        ]
         terminal.table(("image", "state", "attempts"), rows, numbers=("attempts",))
     if record is not None and report.there:
         attributes = msgspec.json.decode(record.record, type=dict[str, Any])
-        shown = [(name, brief(_attribute(value), VALUE_LENGTH_MAX)) for name, value in attributes.items()]
+        shown = [(name, terminal.brief(_attribute(value), VALUE_LENGTH_MAX)) for name, value in attributes.items()]
         terminal.table(("attribute", "value"), shown)
 
 

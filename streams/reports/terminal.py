@@ -60,6 +60,10 @@ def brief(text: str, length_max: int) -> str:
     return text if len(text) <= length_max else text[: length_max - 1] + "…"
 
 
+def _at(cells: Sequence[Sequence[str]], column: int) -> Iterator[str]:
+    return (row[column] for row in cells)
+
+
 class Terminal:
     """Standard output and error of a command."""
 
@@ -74,6 +78,17 @@ class Terminal:
     def for_people(self) -> bool:
         """Whether standard output is a terminal."""
         return self._console.is_terminal
+
+    def brief(self, text: str, length_max: int) -> str:
+        """For people at most so many characters, or as many as half a line has if that is more; on a pipe all of it."""
+        return brief(text, max(length_max, self._console.width // 2)) if self.for_people else text
+
+    def room(self, headings: Sequence[str], rows: Sequence[Sequence[object]], column: str) -> int:
+        """Characters that the other columns of a table leave to one on the terminal."""
+        cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+        others = [n for n, heading in enumerate(headings) if heading != column and (not cells or any(_at(cells, n)))]
+        widths = [max(map(cell_len, (headings[n], *_at(cells, n)))) for n in others]
+        return max(CUT_WIDTH_MIN, self._console.width - sum(widths) - GAP * len(others) - GAP + 1)
 
     def line(self, text: str = "", style: str | None = None) -> None:
         """One line.  `style` is rich's (`bold`, `green`, ...), seen on a terminal only."""
@@ -103,10 +118,7 @@ class Terminal:
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         kept = [number for number in range(len(headings)) if not cells or any(row[number] for row in cells)]
         if cut is not None and (at := headings.index(cut)) in kept:
-            widths = [
-                max(cell_len(text) for text in (headings[n], *(row[n] for row in cells))) for n in kept if n != at
-            ]
-            left = max(CUT_WIDTH_MIN, self._console.width - sum(widths) - GAP * len(kept) + 1)
+            left = self.room(headings, rows, cut)
             cells = [[brief(text, left) if n == at else text for n, text in enumerate(row)] for row in cells]
         for heading in (headings[number] for number in kept):
             right = heading in numbers

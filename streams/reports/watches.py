@@ -11,7 +11,7 @@ import orjson
 from streams.connection import Connection
 from streams.kafka.log_reader import partitions_of, read_to_end
 from streams.reports.moments import duration
-from streams.reports.terminal import Terminal, brief
+from streams.reports.terminal import Terminal
 from streams.settings import Settings
 from streams.topics import SIMILAR_CHANGES, WATCH
 from streams.watch.standing import Standing, WatchReader
@@ -69,7 +69,7 @@ def show_watches(terminal: Terminal, watched: Sequence[WatchedItem], now_ms: int
     rows = []
     for one in watched:
         message = one.list or {}
-        shown = brief(", ".join(one.hits), HITS_LENGTH_MAX) or message.get("message") or "not pushed yet"
+        shown = terminal.brief(", ".join(one.hits), HITS_LENGTH_MAX) or message.get("message") or "not pushed yet"
         age = duration(now_ms - message["at"]) if isinstance(message.get("at"), int) else None
         rows.append((one.item_id, one.hits_wanted, len(one.hits), shown, age, _why(message.get("reasons"))))
     terminal.table(("item", "wanted", "hits", "list", "age", "why"), rows, numbers=("wanted", "hits", "age"))

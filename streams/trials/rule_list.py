@@ -14,7 +14,7 @@ from models.rule import Rule
 from models.rule_trial import why_never
 from models.rules import DEFAULT_RULE, DEFAULT_RULE_ID, parse_rule
 from streams.reports.moments import moment
-from streams.reports.terminal import Terminal, brief
+from streams.reports.terminal import Terminal
 from streams.trials.client import TrialOutcome
 from streams.trials.report import PLACED, window_of
 
@@ -100,8 +100,8 @@ def show_rules(terminal: Terminal, listed: ListedRules) -> None:
         rows.append(
             (
                 rule.rule_id,
-                brief(when_of(rule), WORDS_LENGTH_MAX),
-                brief(does_of(rule), WORDS_LENGTH_MAX),
+                terminal.brief(when_of(rule), WORDS_LENGTH_MAX),
+                terminal.brief(does_of(rule), WORDS_LENGTH_MAX),
                 "built in" if rule is DEFAULT_RULE else (updated or "")[:16].replace("T", " "),
                 f"{listed.applied(rule.rule_id):,}" if listed.requests else "",
                 listed.never(rule) or "",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from models.rule_trial import FIRST, Side, Totals, share
 from streams.reports.moments import moment
-from streams.reports.terminal import Terminal, brief
+from streams.reports.terminal import Terminal
 from streams.trials.report import TrialReport, exchanged
 
 SHOWN_MAX = 8
@@ -51,7 +51,9 @@ def show_trial(terminal: Terminal, report: TrialReport) -> None:
         _show_examples(terminal, report)
     if failures := report.failures:
         terminal.line()
-        shown = [(count, status, brief(text, WORDS_LENGTH_MAX)) for (status, text), count in failures.most_common(3)]
+        shown = [
+            (count, status, terminal.brief(text, WORDS_LENGTH_MAX)) for (status, text), count in failures.most_common(3)
+        ]
         terminal.line(f"{failures.total():,} requests cannot be answered, whatever the rules:")
         terminal.table(("requests", "status", "because"), shown, numbers=("requests", "status"))
         _say_more(terminal, failures.total() - sum(count for count, _, _ in shown))
@@ -125,7 +127,7 @@ def _show_pins(terminal: Terminal, report: TrialReport) -> None:
             pin.rule,
             f"{placed[pin.rule, pin.item_id, pin.position]:,}",
             f"{pin.times:,}",
-            brief(pin.words, WORDS_LENGTH_MAX),
+            terminal.brief(pin.words, WORDS_LENGTH_MAX),
         )
         for pin in missing
     ]
@@ -143,7 +145,14 @@ def _show_examples(terminal: Terminal, report: TrialReport) -> None:
     for each in shown:
         assert each.comparison is not None, "it changed"
         entered, left = ", ".join(each.comparison.entered), ", ".join(each.comparison.left)
-        rows.append((each.source, f"{each.times:,}", brief(entered, WORDS_LENGTH_MAX), brief(left, WORDS_LENGTH_MAX)))
+        rows.append(
+            (
+                each.source,
+                f"{each.times:,}",
+                terminal.brief(entered, WORDS_LENGTH_MAX),
+                terminal.brief(left, WORDS_LENGTH_MAX),
+            )
+        )
     terminal.line()
     terminal.table(("asked for", "times", "entering", "leaving"), rows, numbers=("times",))
     _say_more(terminal, len(changed) - len(shown))
