@@ -5,8 +5,8 @@
 2. For every group and part of a shard, `query_plan` says which way: scan all rows, gather the matching ones, or trees.
 3. Scanning multiplies all queries by all rows at once.  The best of each block of rows gives a bound that at least
    `wanted` rows reach; whatever reaches it is a candidate.
-4. Candidates are scored again in a fixed order of additions, ordered by adjusted similarity, then item id, then image;
-   the first `count` items are the answer.
+4. Candidates are scored again in a fixed order of additions (`reached.py`), ordered by adjusted similarity, then item
+   id, then image; the first `count` items are the answer.
 
 Matrix products differ in their last bits with the shape of the batch and of the part.  They only choose candidates,
 with some slack; what is told and ordered by comes from step 4 alone.  So the same rows give the same bytes in whatever
@@ -16,39 +16,19 @@ layout they lie (as long as no trees are asked, which may miss a neighbour).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from indexes.field import NOTHING, Candidates, Field, Found, Weights
 from indexes.query_plan import Way, delta_way, segment_way, trees_count
-from indexes.rows import DELTA, Part
-from indexes.selection import adjusted, select
-
-Floats = NDArray[np.float32]
-Queries = NDArray[np.float32]
-Ints = NDArray[np.intp]
+from indexes.reached import Floats, Ints, Queries, Reached, Source, best, together
+from indexes.rows import DELTA
+from indexes.selection import select
 
 __all__ = ["Candidates", "Field", "search"]
 
 GATHER_ROWS_MAX = 65_536
 """Rows that are copied together at once: 32 MiB at 128 dimensions."""
-
-
-class _Reached(NamedTuple):
-    """Rows that may be among the best: of which query, source and position, and the row's weight."""
-
-    query: Ints
-    source: Ints
-    position: Ints
-    weight: Floats
-
-
-class _Source(NamedTuple):
-    field: int
-    slot: int
-    part: Part
 
 
 def search(fields: Sequence[Field], queries: Queries, count: int) -> list[Candidates]:
@@ -63,13 +43,13 @@ def search_together(fields: Sequence[Field], queries: Queries, count: int) -> Fo
         return Found(NOTHING, [0] * (len(queries) + 1))
     run = _Run(fields, queries)
     wanted = 2 * count if run.uneven_rows else count
-    found = run.finish(run.collect(np.arange(len(queries)), wanted), count)
+    found = run.best(run.collect(np.arange(len(queries)), wanted), count)
     while run.uneven_rows and wanted < run.rows:  # an item's further images may have taken the places of other items
         lacking = np.flatnonzero(np.diff(found.bounds) < count)
         if not len(lacking):
             break
         wanted *= 4
-        found = found.replaced(lacking.tolist(), run.finish(run.collect(lacking, wanted), count))
+        found = found.replaced(lacking.tolist(), run.best(run.collect(lacking, wanted), count))
     return found
 
 
@@ -80,9 +60,7 @@ class _Run:
         self.rows = sum(field.rows.rows_shown for field in fields)
         self.uneven_rows = any(field.rows.rows_shown > field.rows.items_shown for field in fields)
         self.sources = [
-            _Source(number, slot, part)
-            for number, field in enumerate(fields)
-            for slot, part in field.rows.parts.items()
+            Source(number, slot, part) for number, field in enumerate(fields) for slot, part in field.rows.parts.items()
         ]
         self.scratch = fields[0].rows.scratch
         colour = fields[0].settings.colour
@@ -103,9 +81,9 @@ class _Run:
 
     # Candidates
 
-    def collect(self, numbers: Ints, wanted: int) -> _Reached:
+    def collect(self, numbers: Ints, wanted: int) -> Reached:
         """Candidates of these queries: at least the best `wanted` rows of each that has so many."""
-        found: list[_Reached] = []
+        found: list[Reached] = []
         scans: list[tuple[int, list[tuple[int, Floats]]]] = []
         for group in np.unique(self.group_of[numbers]).tolist():
             mine = numbers[self.group_of[numbers] == group]
@@ -133,9 +111,9 @@ class _Run:
                 scans.append((group, scanned))
         if scans:
             found.append(self._scan(numbers, scans, wanted))
-        return _together(found)
+        return together(found)
 
-    def _scan(self, numbers: Ints, scans: list[tuple[int, list[tuple[int, Floats]]]], wanted: int) -> _Reached:
+    def _scan(self, numbers: Ints, scans: list[tuple[int, list[tuple[int, Floats]]]], wanted: int) -> Reached:
         """Multiply all queries of some groups by all rows of some deltas."""
         sources = sorted({number for _, scanned in scans for number, _ in scanned})
         deltas = [self.fields[self.sources[number].field].rows.delta for number in sources]
@@ -158,9 +136,9 @@ class _Run:
             part *= by_position if len(scans) == 1 else by_position[lines]  # while it is still in the cache
         asker, column = select(scores, weights, lines, wanted, self.error, self.scratch)
         which = np.searchsorted(bounds, column, side="right") - 1
-        return _Reached(mine[asker], np.array(sources)[which], column - bounds[which], weights[lines[asker], column])
+        return Reached(mine[asker], np.array(sources)[which], column - bounds[which], weights[lines[asker], column])
 
-    def _gather(self, gathered: list[tuple[int, Ints, Floats]], mine: Ints, wanted: int) -> list[_Reached]:
+    def _gather(self, gathered: list[tuple[int, Ints, Floats]], mine: Ints, wanted: int) -> list[Reached]:
         """Copy matching rows together and score them exactly, some ten thousand at a time."""
         found = []
         queries = self.queries[mine]
@@ -179,7 +157,7 @@ class _Run:
                 line, column = select(
                     scores, weight[None], np.zeros(len(mine), np.intp), wanted, self.error, self.scratch
                 )
-            found.append(_Reached(mine[line], source[column], position[column], weight[column]))
+            found.append(Reached(mine[line], source[column], position[column], weight[column]))
         return found
 
     def _segment(
@@ -189,7 +167,7 @@ class _Run:
         mine: Ints,
         wanted: int,
         gathered: list[tuple[int, Ints, Floats]],
-        found: list[_Reached],
+        found: list[Reached],
     ) -> None:
         """A segment's part: its matching rows to be gathered, or what its trees know."""
         source = self.sources[number]
@@ -211,7 +189,7 @@ class _Run:
                     failed.append(query)
                     continue
                 sources, queries = np.full(len(keep), number), np.full(len(keep), query)
-                found.append(_Reached(queries, sources, positions[keep], by_position[keep]))
+                found.append(Reached(queries, sources, positions[keep], by_position[keep]))
             left = np.array(failed, np.intp)
         if way is not Way.NOTHING and len(left):
             by_position = weights.of(source.part, source.part.size)
@@ -221,69 +199,9 @@ class _Run:
             else:
                 found += self._gather([(number, positions, by_position[positions])], left, wanted)
 
-    # Answers
-
-    def finish(self, reached: _Reached, count: int) -> Found:
-        """Score the candidates exactly, order them, keep each item's best row and the first `count` items."""
-        query, source, weight = reached.query, reached.source, reached.weight
-        similarity = np.empty(len(query), np.float32)
-        owner = np.empty(len(query), np.int32)
-        image = np.empty(len(query), np.int16)
-        field = np.empty(len(query), np.int16)
-        for number, one in enumerate(self.sources):
-            at = np.flatnonzero(source == number)
-            if len(at):
-                positions = reached.position[at]
-                vectors, queries = one.part.fetch(positions), self.queries.take(query[at], axis=0)
-                similarity[at] = np.einsum("kd,kd->k", vectors, queries)
-                owner[at] = one.part.owner[positions]
-                image[at] = one.part.image[positions]
-                field[at] = one.field
-        score = adjusted(similarity, weight)
-        order = np.lexsort((-score, query))
-        score, query, field, owner, image = score[order], query[order], field[order], owner[order], image[order]
-        tied = np.flatnonzero((score[1:] == score[:-1]) & (query[1:] == query[:-1]))
-        if len(tied):
-            again = self._untie(tied, score, query, field, owner, image)
-            order, query, field, owner, image = order[again], query[again], field[again], owner[again], image[again]
-        if self.uneven_rows:
-            items = (query * len(self.fields) + field) * (np.int64(1) << 32) + owner
-            first = np.sort(np.unique(items, return_index=True)[1])
-            order, query, field, owner, image = order[first], query[first], field[first], owner[first], image[first]
-        starts = np.searchsorted(query, np.arange(len(self.queries) + 1))
-        first = np.flatnonzero(np.arange(len(query)) - starts[query] < count)
-        order = order[first]
-        candidates = Candidates(owner[first], similarity[order], image[first], field[first], weight[order])
-        return Found(candidates, np.searchsorted(first, starts).tolist())
-
-    def _untie(
-        self,
-        tied: Ints,
-        score: Floats,
-        query: Ints,
-        field: NDArray[np.int16],
-        owner: NDArray[np.int32],
-        image: NDArray[np.int16],
-    ) -> Ints:
-        """An order in which rows of equal score follow each other by item id, then image."""
-        order = np.arange(len(score))
-        begin = 0
-        ends = [*np.flatnonzero(np.diff(tied) > 1).tolist(), len(tied) - 1]
-        for end in ends:
-            run = np.arange(tied[begin], tied[end] + 2)
-            ids = [(self.fields[field[at]].item_ids[owner[at]], image[at], at) for at in run.tolist()]
-            order[run] = [at for _, _, at in sorted(ids)]
-            begin = end + 1
-        return order
-
-
-def _together(found: list[_Reached]) -> _Reached:
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        none = np.zeros(0, np.intp)
-        return _Reached(none, none, none, np.zeros(0, np.float32))
-    return _Reached(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    def best(self, reached: Reached, count: int) -> Found:
+        """Of the candidates the best `count` items of each query."""
+        return best(reached, self.fields, self.sources, self.queries, count, uneven_rows=self.uneven_rows)
 
 
 def _chunks(gathered: list[tuple[int, Ints, Floats]]) -> list[list[tuple[int, Ints, Floats]]]:

@@ -33,7 +33,11 @@ class BadRequest(KindredError):
 
 
 class Unavailable(KindredError):
-    """Something outside did not answer; asking again later may help."""
+    """Something did not answer; asking again later may help, after `retry_after_s` seconds where it said so."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class CorruptIndex(KindredError):

@@ -50,6 +50,10 @@ WALK_STEPS_MAX = 100
 """Each is a search of its own."""
 
 
+HITS_DEFAULT = 30
+"""Of a request that does not say how many it wants, unless fewer are allowed."""
+
+
 class RequestLimits(msgspec.Struct, frozen=True):
     """What a request may cost."""
 
@@ -57,7 +61,7 @@ class RequestLimits(msgspec.Struct, frozen=True):
     """Several pictures as `data:` links, each up to 1.4 MB of base64."""
     entries_max: int = 50
     hits_max: int = 1_000
-    hits_default: int = 30
+    hits_default: int = HITS_DEFAULT
     seeds_max: int = 100
     item_id_bytes_max: int = 512
     link_length_max: int = 1_400_000

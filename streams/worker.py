@@ -41,6 +41,7 @@ from streams.logs import configure_logs
 from streams.metrics import Metrics
 from streams.serve.stage import Serve
 from streams.settings import BadSetting, Settings
+from streams.stages import STAGES
 from streams.track.stage import Track
 from streams.trials.call import TrialCalls
 from streams.wall_clock import WallClock
@@ -54,7 +55,6 @@ log = logging.getLogger(__name__)
 
 STOPPING_SHARE = 0.8
 """Of KINDRED_STOP_TIMEOUT_S, after which a worker no longer waits for its stages to stop."""
-STAGES = ("track", "embed", "index", "serve")
 
 
 clock_ms = WallClock()

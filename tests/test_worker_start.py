@@ -26,7 +26,8 @@ from streams.kafka.outbox import Message, Outbox
 from streams.kafka.take_over import Batches
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.worker import STAGES, Front, Parts
+from streams.stages import STAGES
+from streams.worker import Front, Parts
 from tests.brokers import TestBroker
 from tests.installation import Installation, free_port
 

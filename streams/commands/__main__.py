@@ -30,9 +30,9 @@ from streams.kafka.command_session import required_broker, with_broker
 from streams.kafka.log_reader import partition_counts
 from streams.reports.terminal import Terminal, printable
 from streams.settings import PREFIX, BadSetting, Settings
+from streams.stages import STAGES
 from streams.topics import ensure_topics, topic_table
 
-STAGES = ("track", "embed", "index", "serve")
 SECRETS = ("search_key", "admin_key")
 
 

@@ -87,7 +87,7 @@ class ImageFetcher:
         """The bytes that `link` leads to, not looked into.
 
         BadEvent: a link that is none, leads where nothing may be fetched, to nothing, or to too much.
-        Unavailable: the host does not answer now; `image_response.HostBusy` when it said how long.
+        Unavailable: the host does not answer now; with `retry_after_s` when it said how long.
         """
         read = self.reader(link)
         return await (asyncio.to_thread(read) if read else self._follow(self._checked_url(link)))

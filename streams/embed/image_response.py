@@ -19,14 +19,6 @@ CHUNK_BYTES = 1 << 16
 RETRY_AFTER_S_MAX = 86_400.0
 
 
-class HostBusy(Unavailable):
-    """A host that said when to come again: after `retry_after_s` seconds."""
-
-    def __init__(self, message: str, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
 def check_status(host: str, response: aiohttp.ClientResponse) -> None:
     """Raises unless the answer carries the image."""
     status = response.status
@@ -37,9 +29,7 @@ def check_status(host: str, response: aiohttp.ClientResponse) -> None:
     if status < 500 and status not in (408, 425, 429):
         raise BadEvent(message)
     retry_after_s = _retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"))
-    if retry_after_s is None:
-        raise Unavailable(message)
-    raise HostBusy(message, retry_after_s)
+    raise Unavailable(message, retry_after_s)
 
 
 def _retry_after_s(text: str | None, date: str | None) -> float | None:

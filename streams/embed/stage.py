@@ -287,6 +287,6 @@ class Embed(mode.Service):
         if attempt >= self.settings.image_attempts_max:
             return ImageEmbedding(name, error=str(error), attempt=attempt)
         delay_s = min(self.settings.image_retry_s * 2 ** (attempt - 1), RETRY_DELAY_S_MAX)
-        delay_s = max(delay_s, getattr(error, "retry_after_s", None) or 0.0)
+        delay_s = max(delay_s, error.retry_after_s or 0.0)
         retry_at = self.clock_ms() + int(delay_s * 1000)
         return ImageEmbedding(name, error=str(error), attempt=attempt, retry_at=retry_at)

@@ -27,13 +27,13 @@ from streams.topics import (
     topic_table,
 )
 
-STAGES: Mapping[str, tuple[str, ...]] = {
+GROUPS: Mapping[str, tuple[str, ...]] = {
     "track": (CATALOG_CHANGES, STOCK_LEVELS, ITEM_CHANGES),
     "embed": (IMAGE_CHANGES,),
     "serve": (SIMILAR_REQUESTS,),
     "watch": (WATCH,),
 }
-"""The stages that read as a consumer group, `kindred-<stage>`, and what.  The index reads without one."""
+"""What reads as a consumer group, `kindred-<name>`, and which topics.  The index reads without one."""
 PAGE_TIMEOUT_S = 2.0
 COORDINATOR_WAIT_S = 10.0
 SHARDS_PATH = "stages.index.shards"
@@ -107,7 +107,7 @@ async def read_status(connection: Connection, settings: Settings) -> StatusRepor
     for tp in partitions:
         messages[tp.topic] += ends[tp] - begins[tp]
     progress = []
-    for stage, topics in STAGES.items():
+    for stage, topics in GROUPS.items():
         progress += await _progress(connection, settings.topic_prefix, stage, topics, begins, ends)
     return StatusReport(
         broker=connection.broker,

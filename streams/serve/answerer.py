@@ -19,13 +19,11 @@ from indexes.shard import Shard
 from models.answer import Result
 from models.colour import NUMBERS
 from models.errors import BadEvent, BadRequest, KindredError, Unavailable
-from models.request import Batch, ImageKey, ImageSeed, Request, RequestLimits, parse_requests
+from models.request import HITS_DEFAULT, Batch, ImageKey, ImageSeed, Request, RequestLimits, parse_requests
 from models.rules import RuleBook
 from models.vectors import Vectors, half_numbers, unpack_half
 from streams.embed.vectors import ImageVectors
 from streams.settings import Settings
-
-HITS_DEFAULT = 30
 
 Entry = Request | BadRequest
 Images = Mapping[ImageKey, Vectors | KindredError]

@@ -15,13 +15,11 @@ from typing import Any
 
 from models.change_events import read_item_id
 from models.errors import BadEvent
-from models.request import RequestLimits
+from models.request import HITS_DEFAULT, RequestLimits
 from models.watch import Watch, parse_watch
 from streams.settings import Settings
 from streams.topics import partition_of
 from streams.watch.list_writer import digest_of
-
-HITS_DEFAULT = 30
 
 
 class WatchReader:

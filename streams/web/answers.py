@@ -18,11 +18,10 @@ JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8", "Server": "ki
 
 
 class Overloaded(Unavailable):
-    """More was asked than there is room for: 429."""
+    """More was asked than there is room for: 429, and to come again in a second."""
 
-    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after_s=1.0)
 
 
 def json_answer(request: web.BaseRequest, body: bytes | dict[str, Any] | list[Any], status: int = 200) -> web.Response:
