@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.quality import card, queries
+from bench.quality import card, colour, queries
 from bench.quality.definitions import definitions, figures_of
 from bench.quality.packs import TEST, Judged, Split, load_split
 from bench.quality.pipeline import Catalog, Embed, compared, embedding
@@ -155,6 +155,26 @@ def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert path.read_text().endswith("\nafter\n")
     with pytest.raises(ValueError, match="expected a part between <!-- val -->"):
         card.part("val", text)
+
+
+def test_the_table_of_colour_is_of_the_same_model() -> None:
+    """Where colour counts nothing it tells what the table of the val splits tells."""
+    lines = card.part("colour", card.CARD.read_text()).split("\n")
+    heads, _, first, *_ = [line.strip("| ").split(" | ") for line in lines]
+    of_weight_0 = dict(zip(heads[1:], map(float, first[1:]), strict=True))
+    of_model = card.read_figures("val")[card.SHIPPED_ROW, "centred"]
+    both = {f"{split.pack} {figure}": told for (split, figure), told in of_model.items()}
+    both = {name: told for name, told in both.items() if name in of_weight_0}
+
+    assert len(both) > 5
+    assert both == pytest.approx({name: of_weight_0[name] for name in both}, abs=0.0015)  # two orders of additions
+
+
+def test_colour_is_told_by_its_weight() -> None:
+    """As the other tables: a row for each weight, figures of three digits."""
+    found = {0.0: {"a map10": 0.5, "mean": 0.25}, 0.05: {"a map10": 0.1234, "mean": 1.0}}
+
+    assert (["weight", "a map10", "mean"], [["0", ".500", ".250"], ["0.05", ".123", "1.000"]]) == colour.cells(found)
 
 
 def test_the_shipped_model_lies_where_the_card_says() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 
 from bench.environment import environment, environment_line
-from bench.quality import card, queries
+from bench.quality import card, colour, queries
 from bench.quality.definitions import definitions, figures_of
 from bench.quality.packs import ROOT, TEST, VAL, Judged, Split, load_split, shared_folder
 from bench.quality.pipeline import Embed, compared, embedding, kept
@@ -78,13 +78,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 found.setdefault(split, {})[what] = queries.found_by(name, pictures, similarity)
         terminal.note(f"{what.strip('*')} is judged")
     show(terminal, figures, about, options.quick)
+    by_weight: colour.ByWeight = {}
+    if not options.quick:
+        embedder = Embedder(options.model)
+        by_weight = colour.by_weight(quality, [judged[split] for split in VAL], embedder)
+        terminal.line()
+        colour.show(terminal, by_weight, embedder.model)
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_bytes(orjson.dumps(as_json(figures, about, options.model), option=orjson.OPT_INDENT_2) + b"\n")
+    options.json.write_bytes(
+        orjson.dumps(as_json(figures, by_weight, about, options.model), option=orjson.OPT_INDENT_2) + b"\n"
+    )
     sheets = draw(found)
     terminal.line(f"figures: {options.json}")
     terminal.line(f"sheets: {', '.join(path.name for path in sheets)} in {sheets[0].parent}")
     if options.write_card:
-        write_card(figures, found)
+        write_card(figures, by_weight, found)
         terminal.line(f"written: {card.CARD}")
     return 0
 
@@ -137,13 +145,14 @@ def show(terminal: Terminal, figures: card.Figures, about: dict[str, Any], quick
         terminal.table(heads, [[row[0].strip("*"), *row[1:]] for row in card.rows(table, figures)], numbers=heads[2:])
 
 
-def as_json(figures: card.Figures, about: dict[str, Any], model: Path) -> dict[str, Any]:
+def as_json(figures: card.Figures, by_weight: colour.ByWeight, about: dict[str, Any], model: Path) -> dict[str, Any]:
     """All figures, unrounded, test and val apart."""
     out: dict[str, Any] = {"environment": about, "model": Embedder(model).model, "test": [], "val": []}
     for (what, mode), by_split in figures.items():
         for split, told in by_split.items():
             row = {"what": what.strip("*"), "compared": mode, "pack": split.pack, "figures": told}
             out["test" if split.split == "test" else "val"].append(row)
+    out["colour"] = [{"weight": weight, "figures": told} for weight, told in by_weight.items()]
     return out
 
 
@@ -170,11 +179,12 @@ def draw(found: dict[Split, dict[str, queries.Found]]) -> list[Path]:
     return written
 
 
-def write_card(figures: card.Figures, found: dict[Split, dict[str, queries.Found]]) -> None:
+def write_card(figures: card.Figures, by_weight: colour.ByWeight, found: dict[Split, dict[str, queries.Found]]) -> None:
     """The tables and the queries, into the parts of docs/model.md that are for them."""
     text = card.with_part("model", f"`{Embedder().model}`", card.CARD.read_text())
     for table in ("test", "val"):
         text = card.with_part(table, card.markdown(card.headings(table), card.rows(table, figures)), text)
+    text = card.with_part("colour", card.markdown(*colour.cells(by_weight)), text)
     lines = []
     for split, by_model in found.items():
         ours = by_model[card.SHIPPED_ROW]

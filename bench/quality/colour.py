@@ -1,5 +1,6 @@
 """`python -m bench.quality.colour`: what colour beside the model's vectors gives on the val splits, by its weight.
 
+`make quality` tells it, too, and writes it into the card.
 `--fit` fits the components of `models/colour.npy` instead: on pictures of the training splits, and on made-up cut-outs
 of one or two colours out of all, on plain grounds and on those pictures.
 """
@@ -37,6 +38,7 @@ CUTOUTS_SHARE = 0.3
 """Of the covariance that the components are those of."""
 GROUNDS = (0xFFFFFF, 0xFFFFFF, 0x000000, 0x808080, 0xC0C0C0)
 WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+ByWeight = dict[float, dict[str, float]]
 FIGURES = ("x_map10", "map10", "rprec", "mrr_hard")
 
 
@@ -62,20 +64,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     embedder = Embedder(options.model)
     judged = [load_split(shared, split, quality, [quality.HARD]) for split in VAL]
+    show(terminal, by_weight(quality, judged, embedder), embedder.model)
+    return 0
+
+
+def by_weight(quality: Any, judged: Sequence[Judged], embedder: Embedder) -> ByWeight:
+    """The figures of each of `WEIGHTS`, by pack and name; last their mean, without those of duplicates."""
     vectors = [(raw_rows(embedder, each.whole), raw_rows(embedder, each.again[quality.HARD])) for each in judged]
-    heads = ["weight", *[f"{each.split.pack} {name}" for each in judged for name in names(each)], "mean"]
-    rows = []
+    found = {}
     for weight in WEIGHTS:
-        cells = [
-            weighed(quality, each, *both, weight)[name]
+        figures = {
+            f"{each.split.pack} {name}": weighed(quality, each, *both, weight)[name]
             for each, both in zip(judged, vectors, strict=True)
             for name in names(each)
-        ]
-        of_labels = [cell for head, cell in zip(heads[1:], cells, strict=False) if not head.endswith("mrr_hard")]
-        rows.append([f"{weight:.2f}", *[f"{cell:.3f}" for cell in cells], f"{np.mean(of_labels):.4f}"])
-    terminal.line(f"{embedder.model}, both parts centred; mean: of the label figures")
+        }
+        of_labels = [figure for name, figure in figures.items() if not name.endswith("mrr_hard")]
+        found[weight] = figures | {"mean": float(np.mean(of_labels))}
+    return found
+
+
+def cells(found: ByWeight) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of the table."""
+    rows = [
+        [f"{weight:g}", *(f"{figure:.3f}".lstrip("0") for figure in figures.values())]
+        for weight, figures in found.items()
+    ]
+    return ["weight", *next(iter(found.values()))], rows
+
+
+def show(terminal: Terminal, found: ByWeight, model: str) -> None:
+    """The table for people."""
+    heads, rows = cells(found)
+    terminal.line(f"val splits by the weight of colour: {model}, both parts centred; mean: of the label figures")
     terminal.table(heads, rows, numbers=heads)
-    return 0
 
 
 def names(judged: Judged) -> list[str]:
