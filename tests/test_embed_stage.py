@@ -31,6 +31,7 @@ from models.truth_messages import (
     read_item_embedding,
     write_message,
 )
+from streams.embed.silent_hosts import HostRests
 from streams.embed.stage import Embed
 from streams.embed.unread_images import UnreadImages
 from streams.embed.vectors import Embedded, Packed
@@ -113,6 +114,7 @@ class Stream:
         place = TopicPartition("image-changes", 0)
         message = SimpleNamespace(tp=place, offset=next(self._offsets), generation_id=generation)
         message.__dict__.update(topic=place.topic, partition=0, key=item_id.encode(), value=request, headers=())
+        message.timestamp = T / 1000  # Faust counts in seconds
         self.waiting.put_nowait(SimpleNamespace(key=message.key, value=request, message=message))
 
     async def events(self) -> AsyncIterator[Any]:
@@ -288,6 +290,37 @@ async def test_a_host_that_fails_is_asked_again_only_when_it_is_due() -> None:
     assert found is not None
     assert found[A].vector
     assert stage.pictures.asked == {A: 3, B: 1, C: 1}
+
+
+async def test_a_host_that_is_left_alone_was_not_asked() -> None:
+    """Its images come again after its rest, as often as it takes: they are not given up without having been asked for.
+
+    One attempt is counted, or their requests would not be told from those that know nothing of them.
+    """
+    stage = Stage(image_retry_s="2", image_attempts_max="2")
+    async with stage.running():
+        stage.pictures.failing[A] = HostRests("it has not answered lately", 10)
+        stage.catalog(A)
+        for rests in range(1, 6):
+            *_, found = await stage.settled()
+            assert found is not None
+            assert (found[A].attempt, found[A].retry_at) == (1, T + 10_000)
+            assert stage.pictures.asked == {A: rests}
+            stage.read_back()
+            stage.tracker.advance(T + 10_000)
+            stage.ask_due(T + 10_000)
+        assert not stage.topics.logs["dead-letters"]
+
+        await stage.settled()
+        stage.pictures.failing[A] = Unavailable("away")
+        stage.read_back()
+        stage.tracker.advance(T + 10_000)
+        stage.ask_due(T + 10_000)
+        *_, given_up = await stage.settled()
+
+    assert given_up is not None
+    assert (given_up[A].attempt, given_up[A].retry_at) == (2, None)
+    assert len(stage.topics.logs["dead-letters"]) == 1
 
 
 @pytest.mark.parametrize("between", ["removed", "deleted"])

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from models.errors import BadEvent, Unavailable
 from streams.embed.data_link import DATA_BYTES_MAX, read_data_link
 from streams.embed.fetch import ImageFetcher
+from streams.embed.silent_hosts import SILENCES_MAX, HostRests, HostSilent
 from streams.fetch_guard import AddressGuard, AddrInfo, GuardedResolver, RefusedAddress
 
 IMAGE = b"\xff\xd8\xff not looked into"
@@ -860,6 +861,29 @@ async def test_waiting_behind_others_does_not_count_as_time(serve: Serve) -> Non
 
         assert [await first, await third] == [IMAGE, IMAGE]
         assert visit.fetcher._turns._hosts == {}
+
+
+async def test_those_who_wait_for_a_silent_host_are_sent_away(serve: Serve) -> None:
+    """When it let the first run into their time limit, the others do not do so one after the other."""
+    never = asyncio.Event()
+    asked: list[str] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.append(request.path)
+        if request.url.host == "shop.test":
+            await never.wait()
+        return web.Response(body=IMAGE)
+
+    port = (await serve(handler)).rpartition(":")[2]
+    async with local(timeout_s=0.5) as visit:
+        links = [f"http://shop.test:{port}/{k}" for k in range(100)]
+        outcomes = await asyncio.gather(*map(visit.fetcher.fetch, links), return_exceptions=True)
+
+        assert await visit.fetcher.fetch(f"http://other.test:{port}/") == IMAGE
+    never.set()
+    assert all(isinstance(each, HostSilent) for each in outcomes[:SILENCES_MAX])
+    assert all(isinstance(each, HostRests) for each in outcomes[SILENCES_MAX:])
+    assert len(asked) == SILENCES_MAX + 1
 
 
 async def test_the_systems_sockets_and_names(serve: Serve) -> None:

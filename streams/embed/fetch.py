@@ -28,6 +28,7 @@ from models.errors import BadEvent, Unavailable
 from streams.embed.data_link import DATA_BYTES_MAX, read_data_link
 from streams.embed.image_response import check_status, read_body
 from streams.embed.image_root import ImageRoot
+from streams.embed.silent_hosts import HostSilent, SilentHosts
 from streams.fetch_guard import (
     AddressGuard,
     OpenSocket,
@@ -79,6 +80,7 @@ class ImageFetcher:
         self._timeout_s = timeout_s
         self._redirects_max = redirects_max
         self._turns = _Turns(at_once_max, at_once_per_host_max)
+        self._silent = SilentHosts(timeout_s)
         self._resolver = resolver
         self._open_socket = open_socket
         self._session: aiohttp.ClientSession | None = None
@@ -87,7 +89,7 @@ class ImageFetcher:
         """The bytes that `link` leads to, not looked into.
 
         BadEvent: a link that is none, leads where nothing may be fetched, to nothing, or to too much.
-        Unavailable: the host does not answer now; with `retry_after_s` when it said how long.
+        Unavailable: the host does not answer now; with `retry_after_s` when it said how long, or was not asked.
         """
         read = self.reader(link)
         return await (asyncio.to_thread(read) if read else self._follow(self._checked_url(link)))
@@ -152,7 +154,8 @@ class ImageFetcher:
             host = (url.raw_host or "").lower()
             async with self._turns.turn(host):
                 began = clock()
-                found = await self._visit(url, host, left_s)
+                with self._silent.asking(f"{host}:{url.port}"):
+                    found = await self._visit(url, host, left_s)
                 left_s -= clock() - began
             if isinstance(found, bytes):
                 return found
@@ -174,7 +177,7 @@ class ImageFetcher:
                         response.close()  # not back to the pool: the rest is not wanted
                         raise
         except TimeoutError as error:
-            raise Unavailable(f"{host} did not send the image within {self._timeout_s:g} s") from error
+            raise HostSilent(f"{host} did not send the image within {self._timeout_s:g} s") from error
         except aiohttp.InvalidURL as error:
             raise BadEvent(f"image link refused: {error}") from error
         except (aiohttp.ClientError, OSError) as error:

@@ -37,6 +37,7 @@ from models.truth_messages import (
 from streams import topics
 from streams.connection import Connection
 from streams.embed.model_guard import check_model
+from streams.embed.silent_hosts import HostRests
 from streams.embed.unread_images import Images, UnreadImages, what_came
 from streams.embed.vectors import ImageVectors
 from streams.kafka.dead_letters import DeadLetterLimit, dead_letter
@@ -229,7 +230,8 @@ class Embed(mode.Service):
         self._unread.put(event.key, unread)
         # Of one image by far the most are; gathering it would wait for three turns of the loop.
         images = [await making[0]] if len(making) == 1 else await asyncio.gather(*making)
-        given_up = [each for each in images if each.error and each.attempt >= self.settings.image_attempts_max]
+        attempts_max = self.settings.image_attempts_max
+        given_up = [each for each in images if each.error and each.attempt >= attempts_max and each.retry_at is None]
         if given_up and any(each.attempt for each in request.images if not each.error):
             reason = f"{given_up[0].link}: {given_up[0].error} (asked {given_up[0].attempt} times)"
             self._set_aside(outbox, event.message, Unavailable(reason))
@@ -277,15 +279,20 @@ class Embed(mode.Service):
         except BadEvent as error:
             self.metrics.images.labels("refused").inc()
             return ImageEmbedding(name, error=str(error))
+        except HostRests as error:  # not asked, which is no attempt; 0 would say that nothing is known of it
+            self.metrics.images.labels("unavailable").inc()
+            return self._asked_again(name, max(1, image.attempt), error)
         except Unavailable as error:
             self.metrics.images.labels("unavailable").inc()
-            return self._unavailable(name, image.attempt + 1, error)
+            attempt = image.attempt + 1
+            if attempt >= self.settings.image_attempts_max:
+                return ImageEmbedding(name, error=str(error), attempt=attempt)
+            return self._asked_again(name, attempt, error)
         self.metrics.images.labels(found.outcome).inc()
         return ImageEmbedding(name, digest=found.digest, vector=found.packed.vector, colour=found.packed.colour)
 
-    def _unavailable(self, name: str, attempt: int, error: Unavailable) -> ImageEmbedding:
-        if attempt >= self.settings.image_attempts_max:
-            return ImageEmbedding(name, error=str(error), attempt=attempt)
+    def _asked_again(self, name: str, attempt: int, error: Unavailable) -> ImageEmbedding:
+        """An image without a vector, and when track is to ask for it again."""
         delay_s = min(self.settings.image_retry_s * 2 ** (attempt - 1), RETRY_DELAY_S_MAX)
         delay_s = max(delay_s, error.retry_after_s or 0.0)
         retry_at = self.clock_ms() + int(delay_s * 1000)
