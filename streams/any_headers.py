@@ -16,12 +16,15 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
+from streams.unpacking import UnpacksToTooMuch, in_its_place, limit_unpacking
+
 _LENGTH_AT, _HEAD_BYTES = 8, 12
 """Where a batch says how long it is, and how many bytes come before those that it counts."""
 
 
 def read_any_headers() -> None:
-    """Let all consumers of this process read them."""
+    """Let all consumers of this process read them; of packed batches as much as `unpacking.py` allows."""
+    limit_unpacking()
     fetcher.MemoryRecords = _Records
 
 
@@ -60,6 +63,8 @@ class _Batch:
         """Records in their order; some come twice, of which the fetcher takes the first."""
         try:
             yield from self._batch
+        except UnpacksToTooMuch as error:
+            yield in_its_place(self._batch, self._data, error)
         except UnicodeDecodeError:
             yield from _AnyBatch(bytearray(self._data))
 

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from models.truth_messages import read_item_record, read_item_stock
 from streams import topics
 from streams.reports.status import read_status
+from streams.unpacking import UNPACKED_BYTES_MAX
 from tests.brokers import TestBroker
 from tests.installation import Installation, Shop, installed
 from tests.waiting import wait_until
@@ -155,6 +156,32 @@ async def test_nothing_waits_behind_the_marker_of_a_transaction(shop: Shop, inst
         return (waiting, page) == ({}, 0) and "marked-1" in await shop.last(topics.ITEM_RECORDS)
 
     await wait_until(nothing_waits, 20, "the lag to come to 0")
+
+
+@pytest.mark.needs_kafka
+async def test_a_batch_that_unpacks_to_too_much_is_set_aside(shop: Shop, installation: Installation) -> None:
+    """Kafka takes a few bytes that are a hundred million when unpacked; the worker says so, and goes on."""
+    million = bytes(1_000_000)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=shop.connection.broker, compression_type="zstd", max_batch_size=200_000_000
+    )
+    await producer.start()
+    try:
+        batch = producer.create_batch()
+        while batch.size() < UNPACKED_BYTES_MAX:
+            batch.append(key=b"bomb", value=million, timestamp=None)
+        topic = shop.topic(topics.CATALOG_CHANGES)
+        sent = await (await producer.send_batch(batch, topic, partition=1))
+    finally:
+        await producer.stop()
+    await settled(shop, "behind the bomb")
+
+    last = sent.offset + batch.record_count() - 1
+    place = {"kindred_topic": topic, "kindred_partition": "1", "kindred_offset": str(last)}
+    told = [value for _, value, headers in await shop.dead_letters() if place.items() <= headers.items()]
+    assert len(told) == 1
+    assert b"is left out: it unpacks to more than 128 MiB" in (told[0] or b"")
+    assert installation.workers[0].process.poll() is None
 
 
 async def test_unusable_events_are_set_aside_and_the_rest_goes_on(shop: Shop) -> None:
