@@ -145,6 +145,8 @@ def test_help(path):
         ["item"],
         ["publish", "catalog"],
         ["publish", "stock"],
+        ["publish", "stock", "a"],
+        ["publish", "stock", "a=1", "b=many"],
         ["publish", "rules"],
         ["worker", "--stage", "think"],
         ["worker", "--shards", "3-1"],

@@ -13,7 +13,7 @@ from typing import IO
 import click
 import orjson
 
-from models.errors import BadRequest, KindredError
+from models.errors import BadEvent, BadRequest, KindredError
 from streams.connection import Connection
 from streams.kafka.command_session import with_broker
 from streams.publishing.change_files import (
@@ -98,7 +98,10 @@ def stock(sources: tuple[str, ...]) -> int:
             return _send(
                 settings, STOCK_LEVELS, rounds_of_stream(stream, _name(sources[0]), stock_changes), "levels", total
             )
-    changes = [stock_argument(each) for each in sources]
+    try:
+        changes = [stock_argument(each) for each in sources]
+    except BadEvent as error:
+        raise click.UsageError(str(error)) from error
     return _send(settings, STOCK_LEVELS, rounds_of(changes), "levels", len(changes))
 
 
