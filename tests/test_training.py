@@ -402,6 +402,7 @@ def test_one_command_runs_every_step_from_the_packs_to_the_files(
 
 
 def test_a_step_that_fails_ends_the_command_with_its_status() -> None:
+    """Of steps that run beside each other, too."""
     with pytest.raises(SystemExit) as ended:
         pipeline.run_beside([[sys.executable, "-c", "pass"], [sys.executable, "-c", "raise SystemExit(7)"]])
     assert ended.value.code == 7
