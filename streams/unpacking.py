@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 UNPACKED_BYTES_MAX = 128 << 20
 """A message may have 1 MB unless the broker is told otherwise, and JSON rarely shrinks to less than a thirtieth."""
-GZIP_RATIO_MAX, LZ4_RATIO_MAX = 1_032, 255
-"""More they cannot pack into a byte: most batches need no look."""
+GZIP_RATIO_MAX, LZ4_RATIO_MAX, ZSTD_RATIO_MAX = 1_032, 255, 32_768
+"""More they cannot pack into a byte (of zstd a block of 128 KiB takes four): most batches need no look."""
 _COUNT_AT = 57
 """Where a batch says how many records it has."""
 
@@ -90,6 +90,8 @@ def _lz4(payload: Any) -> bytes:
 
 
 def _zstd(payload: Any) -> bytes:
+    if len(payload) * ZSTD_RATIO_MAX <= UNPACKED_BYTES_MAX:
+        return codec.zstd_decode(payload)
     return _bounded(cramjam.zstd, payload)
 
 
