@@ -210,6 +210,27 @@ async def test_asks_and_alerts_come_before_all_truths(
     assert {topic: seen.count(topic) for topic in topics.TRUTHS[:2]} == dict.fromkeys(topics.TRUTHS[:2], 10)
 
 
+async def test_only_what_others_overwrote_counts_as_written_again(track: Track, clients: Clients) -> None:
+    """Events of a round that goes on are delivered with it, and are none of a late writer's."""
+    records = [(item, b'{"title":"t"}') for item in ITEMS[:10]]
+    await track.process(poll(CATALOG, 0, *records))
+
+    def overwritten(batches: object, now_ms: int) -> None:
+        track.trackers[0].records_due[ITEMS[9]] = None
+        track.trackers[0].stocks_due[ITEMS[0]] = None
+
+    await track.process(poll(CATALOG, 10, *((ITEMS[n % 9], b'{"title":"%d"}' % n) for n in range(RECORDS_MAX))))
+    await track.process(levels(0, RECORDS_MAX))
+    assert track.unfinished
+    await track._follow(SimpleNamespace(follow=overwritten), {CATALOG: ["anything"]})  # type: ignore[arg-type]
+
+    assert not track.trackers[0].records_due
+    seen = [topic for topic, _, _ in clients.one_producer.sent]
+    assert (seen.count(topics.ITEM_RECORDS), seen.count(topics.ITEM_STOCKS)) == (20, 10)
+    assert track.metrics.reasserted.labels(topics.ITEM_RECORDS)._value.get() == 1
+    assert track.metrics.reasserted.labels(topics.ITEM_STOCKS)._value.get() == 0  # it was to be written anyway
+
+
 @pytest.mark.parametrize("refused", [topics.ITEM_STOCKS, topics.ITEM_ALERTS])
 async def test_nothing_is_done_after_a_failed_delivery(track: Track, clients: Clients, refused: str) -> None:
     """The trackers have forgotten what nobody was told: not even the last commit of a stop may go past it."""

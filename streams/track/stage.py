@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -217,12 +218,13 @@ class Track(BatchConsumer):
         truths.finish(self._group_generation(), self.clock_ms())
         self.truths, self.trackers = truths, truths.trackers
         self.foreign = ForeignWrites(reader, (tp for tp in reader.partitions if self._is_ours(tp)))
-        await self._deliver_reasserted()
+        await self._deliver_reasserted(Counter())
 
     async def _follow(self, truths: OwnedTruths, batches: Batches) -> None:
         if batches:
+            before = self._due()
             truths.follow(batches, self.clock_ms())
-            await self._deliver_reasserted()
+            await self._deliver_reasserted(before)
         if self.foreign:
             self.foreign.steer()
 
@@ -241,10 +243,18 @@ class Track(BatchConsumer):
         """The group's generation: it counts up with every owner, so a late one is told by its lower number."""
         return int(getattr(self.consumer._coordinator, "generation", 0))
 
-    async def _deliver_reasserted(self) -> None:
+    def _due(self) -> Counter[str]:
+        """How many messages of the truths are to be written, by topic."""
+        due: Counter[str] = Counter()
         for tracker in self.trackers.values():
-            self.metrics.reasserted.labels(topics.ITEM_RECORDS).inc(len(tracker.records_due) + len(tracker.deletes_due))
-            self.metrics.reasserted.labels(topics.ITEM_STOCKS).inc(len(tracker.stocks_due))
+            due[topics.ITEM_RECORDS] += len(tracker.records_due) + len(tracker.deletes_due)
+            due[topics.ITEM_STOCKS] += len(tracker.stocks_due)
+        return due
+
+    async def _deliver_reasserted(self, before: Counter[str]) -> None:
+        """Deliver what is due; what was not so `before` was overwritten by others."""
+        for name, count in self._due().items():
+            self.metrics.reasserted.labels(name).inc(count - before[name])
         await self._deliver()
 
     async def _publish_mean(self) -> None:
