@@ -246,7 +246,8 @@ class BatchConsumer(mode.Service, abc.ABC):
         if take_over := self.taking_over(partitions):
             adopted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self.add_future(self._recover_and_follow(take_over, generation, adopted))
-            if not await adopted:
+            # A rebalance that cancels this must leave the future to the one that adopts, maybe just now.
+            if not await asyncio.shield(adopted):
                 return
         if generation == self.generation:
             self.consumer.resume(*(partitions & self.consumer.assignment()))
