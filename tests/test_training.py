@@ -384,7 +384,7 @@ def test_one_command_runs_every_step_from_the_packs_to_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Teachers beside each other; each run but the first begins with the file of the one before; what is done stays."""
-    runs = (pipeline.Step("first", 1_000, 0.5), pipeline.Step("second", 3_000, 0.7, ("kl=0",)))
+    runs = (pipeline.Step("first", 1_000, 0.5), pipeline.Step("second", 3_000, 0.7, "kl=0 mse=2"))
     monkeypatch.setattr(pipeline, "RUNS", runs)
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / "final.pt").touch()
@@ -398,7 +398,7 @@ def test_one_command_runs_every_step_from_the_packs_to_the_files(
     assert first[first.index("--out") + 1] == str(tmp_path / "first" / "model")
     assert last[last.index("--out") + 1] == str(tmp_path / "model")
     assert second[second.index("--samples") + 1] == "30"
-    assert second[second.index("--set") + 1] == "kl=0"
+    assert second[-4:] == ["--set", "kl=0", "--set", "mse=2"]
 
 
 def test_a_step_that_fails_ends_the_command_with_its_status() -> None:

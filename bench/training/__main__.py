@@ -19,8 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.training.features import VIEWS
-
 
 class Step(NamedTuple):
     """A run of training, and how strongly its last map leans on labels (chosen on val)."""
@@ -28,14 +26,23 @@ class Step(NamedTuple):
     name: str
     samples: int
     strength: float
-    changes: tuple[str, ...] = ()
-    """To the recipe's defaults."""
+    changes: str = ""
+    """To the recipe's defaults, with blanks between them."""
 
 
-RUNS = (Step("first", 2_000_000, 0.7),)
+VIEWS = 5
+SECOND = "depths=1,2,3,2 sizes=96:0.8,128:1 contrast=0.3 tighter=0.25 jpeg=0.3 rate=3e-3 cool_down=1 bfloat16=0"
+RUNS = (Step("first", 2_000_000, 0.7), Step("second", 680_000, 0.7, SECOND))
 """Those that the shipped model comes from, one after the other."""
 
 Command = list[str]
+
+KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
+"""For glibc: what a step of training has freed is kept for the next one.
+
+Given back and taken anew, it comes as thousands of page faults a step, and in a virtual machine each of them can take
+20 us: a third of the whole time.
+"""
 
 
 def steps(shared: Path, folder: Path, cores: int, share: float) -> list[list[Command]]:
@@ -45,11 +52,11 @@ def steps(shared: Path, folder: Path, cores: int, share: float) -> list[list[Com
     def module(name: str, *arguments: str) -> Command:
         return [sys.executable, "-m", f"bench.training.{name}", *places, *arguments]
 
-    done = [[module("features", "--views", str(len(VIEWS)), "--part", f"{k}/{cores}") for k in range(cores)]]
+    done = [[module("features", "--views", str(VIEWS), "--part", f"{k}/{cores}") for k in range(cores)]]
     start: list[str] = []
     for run in RUNS:
         at, out = ["--run", str(folder / run.name)], folder / run.name / "model"
-        changes = [text for change in run.changes for text in ("--set", change)]
+        changes = [text for change in run.changes.split() for text in ("--set", change)]
         if not (folder / run.name / "final.pt").exists():
             samples = str(max(1, round(run.samples * share)))
             done.append([module("train", *at, "--samples", samples, *start, *changes)])
@@ -61,7 +68,7 @@ def steps(shared: Path, folder: Path, cores: int, share: float) -> list[list[Com
 
 def run_beside(commands: Sequence[Command]) -> None:
     """Run them beside each other, one thread each; SystemExit with the first status that is not 0."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | KEPT_MEMORY
     running = [subprocess.Popen(command, env=environment) for command in commands]
     try:
         statuses = [each.wait() for each in running]
