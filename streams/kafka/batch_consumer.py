@@ -139,7 +139,11 @@ class BatchConsumer(mode.Service, abc.ABC):
         self.consumer.subscribe(self.topics, listener=_Listener(self))
         while not self.should_stop:
             timeout_ms = 0 if self.unfinished else POLL_TIMEOUT_MS if self.done else IDLE_POLL_TIMEOUT_MS
-            batches = await self.consumer.getmany(timeout_ms=timeout_ms)
+            try:
+                batches = await self.consumer.getmany(timeout_ms=timeout_ms)
+            except BaseException:  # aiokafka may have gone past messages of other partitions without handing them out
+                self._offsets.drop()
+                raise
             self._offsets.handed(batches)
             generation = self.generation  # a rebalance may come in while the lock is waited for, and drop these
             async with self.batch_lock:

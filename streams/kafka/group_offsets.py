@@ -61,6 +61,6 @@ class GroupOffsets:
         return max(0, end - committed) if end is not None and committed is not None else 0
 
     def drop(self) -> None:
-        """The partitions are somebody else's from now on."""
+        """The partitions are somebody else's from now on, or the consumer's position is no longer to be trusted."""
         self._handed.clear()
         self._committed.clear()
