@@ -295,32 +295,40 @@ async def test_a_host_that_fails_is_asked_again_only_when_it_is_due() -> None:
 async def test_a_host_that_is_left_alone_was_not_asked() -> None:
     """Its images come again after its rest, as often as it takes: they are not given up without having been asked for.
 
-    One attempt is counted, or their requests would not be told from those that know nothing of them.
+    But later each time, or all pictures of a host that is gone for good would be asked for every minute for ever.
     """
     stage = Stage(image_retry_s="2", image_attempts_max="2")
     async with stage.running():
         stage.pictures.failing[A] = HostRests("it has not answered lately", 10)
         stage.catalog(A)
-        for rests in range(1, 6):
+        delays_s = [10, 10, 10, 16, 32, 64]
+        for rests, delay_s in enumerate(delays_s, start=1):
             *_, found = await stage.settled()
             assert found is not None
-            assert (found[A].attempt, found[A].retry_at) == (1, T + 10_000)
+            assert (found[A].attempt, found[A].retry_at) == (rests, T + delay_s * 1000)
             assert stage.pictures.asked == {A: rests}
             stage.read_back()
-            stage.tracker.advance(T + 10_000)
-            stage.ask_due(T + 10_000)
+            stage.tracker.advance(T + delay_s * 1000)
+            stage.ask_due(T + delay_s * 1000)
         assert not stage.topics.logs["dead-letters"]
 
         await stage.settled()
         stage.pictures.failing[A] = Unavailable("away")
         stage.read_back()
-        stage.tracker.advance(T + 10_000)
-        stage.ask_due(T + 10_000)
+        stage.tracker.advance(T + 128_000)
+        stage.ask_due(T + 128_000)
         *_, given_up = await stage.settled()
 
     assert given_up is not None
-    assert (given_up[A].attempt, given_up[A].retry_at) == (2, None)
+    assert (given_up[A].attempt, given_up[A].retry_at) == (8, None)
     assert len(stage.topics.logs["dead-letters"]) == 1
+
+
+def test_pauses_grow_up_to_an_hour() -> None:
+    """However long a host rests."""
+    stage = SimpleNamespace(settings=Settings(), clock_ms=lambda: T)
+    for attempt, pause_s in ((1, 2), (11, 2048), (12, 3600), (5_000, 3600)):
+        assert Embed._asked_again(stage, A, attempt, HostRests("it rests", 1)).retry_at == T + pause_s * 1000  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("between", ["removed", "deleted"])

@@ -279,9 +279,9 @@ class Embed(mode.Service):
         except BadEvent as error:
             self.metrics.images.labels("refused").inc()
             return ImageEmbedding(name, error=str(error))
-        except HostRests as error:  # not asked, which is no attempt; 0 would say that nothing is known of it
+        except HostRests as error:  # nothing is given up that was not asked for, but all of it waits longer each time
             self.metrics.images.labels("unavailable").inc()
-            return self._asked_again(name, max(1, image.attempt), error)
+            return self._asked_again(name, image.attempt + 1, error)
         except Unavailable as error:
             self.metrics.images.labels("unavailable").inc()
             attempt = image.attempt + 1
@@ -293,7 +293,8 @@ class Embed(mode.Service):
 
     def _asked_again(self, name: str, attempt: int, error: Unavailable) -> ImageEmbedding:
         """An image without a vector, and when track is to ask for it again."""
-        delay_s = min(self.settings.image_retry_s * 2 ** (attempt - 1), RETRY_DELAY_S_MAX)
+        doublings = min(attempt - 1, 30)  # attempts have no bound while a host rests
+        delay_s = min(self.settings.image_retry_s * 2**doublings, RETRY_DELAY_S_MAX)
         delay_s = max(delay_s, error.retry_after_s or 0.0)
         retry_at = self.clock_ms() + int(delay_s * 1000)
         return ImageEmbedding(name, error=str(error), attempt=attempt, retry_at=retry_at)
