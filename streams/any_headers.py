@@ -9,14 +9,20 @@ digits for a byte that is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.unpacking import UnpacksToTooMuch, in_its_place, limit_unpacking
+from streams.unpacking import (
+    FETCH_UNPACKED_BYTES_MAX,
+    UnpacksToTooMuch,
+    in_its_place,
+    limit_unpacking,
+    unpacked_bytes,
+)
 
 _LENGTH_AT, _HEAD_BYTES = 8, 12
 """Where a batch says how long it is, and how many bytes come before those that it counts."""
@@ -34,8 +40,16 @@ class _Records:
     def __init__(self, data: bytes) -> None:
         self._batches = MemoryRecords(data)
         self._data = memoryview(data)
-        self.has_next = self._batches.has_next
+        self._unpacked_bytes = 0
         self.size_in_bytes = self._batches.size_in_bytes
+
+    def has_next(self) -> bool:
+        """Whether there is a batch more; if not so for its limit alone, the fetcher asks for that one again."""
+        return self._unpacked_bytes < FETCH_UNPACKED_BYTES_MAX and self._batches.has_next()
+
+    def count(self, unpacked: int) -> None:
+        """A batch has unpacked to so many bytes."""
+        self._unpacked_bytes += unpacked
 
     def next_batch(self) -> _Batch | None:
         batch = self._batches.next_batch()
@@ -43,15 +57,16 @@ class _Records:
             return None
         end = _HEAD_BYTES + int.from_bytes(self._data[_LENGTH_AT:_HEAD_BYTES], "big")
         data, self._data = self._data[:end], self._data[end:]
-        return _Batch(batch, data)
+        return _Batch(batch, data, self.count)
 
 
 class _Batch:
     """A batch of aiokafka's; in its place, from the record on that it cannot decode, the slower one."""
 
-    def __init__(self, batch: Any, data: memoryview) -> None:
+    def __init__(self, batch: Any, data: memoryview, count: Callable[[int], None]) -> None:
         self._batch = batch
         self._data = data
+        self._count = count
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
@@ -61,10 +76,14 @@ class _Batch:
 
     def __iter__(self) -> Iterator[Any]:
         """Records in their order; some come twice, of which the fetcher takes the first."""
+        before = unpacked_bytes()
         try:
-            yield from self._batch
+            records = iter(self._batch)
         except UnpacksToTooMuch as error:
-            yield in_its_place(self._batch, self._data, error)
+            records = iter([in_its_place(self._batch, self._data, error)])
+        self._count(unpacked_bytes() - before)
+        try:
+            yield from records
         except UnicodeDecodeError:
             yield from _AnyBatch(bytearray(self._data))
 

@@ -5,6 +5,9 @@ batch in one go, so every worker that came to it would be killed for its memory,
 
 A batch that unpacks to more than `UNPACKED_BYTES_MAX` is left out.  One message stands for all that are in it, without
 a key and with the reason as its value: a stage sets it aside as it does any that it cannot use, and goes on.
+
+Many batches that each stay below that fit into one fetch, too.  When it has unpacked to more than
+`FETCH_UNPACKED_BYTES_MAX`, what is behind is fetched again, once the consumer has handed out what came before.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from __future__ import annotations
 import gzip
 import io
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cramjam
@@ -29,6 +34,8 @@ log = logging.getLogger(__name__)
 
 UNPACKED_BYTES_MAX = 128 << 20
 """A message may have 1 MB unless the broker is told otherwise, and JSON rarely shrinks to less than a thirtieth."""
+FETCH_UNPACKED_BYTES_MAX = 64 << 20
+"""Of one partition: a fetch has `connection.REQUEST_BYTES_MAX`, so what packs to a sixteenth never comes to it."""
 GZIP_RATIO_MAX, LZ4_RATIO_MAX, ZSTD_RATIO_MAX = 1_032, 255, 32_768
 """More they cannot pack into a byte (of zstd a block of 128 KiB takes four): most batches need no look."""
 _COUNT_AT = 57
@@ -42,13 +49,21 @@ class UnpacksToTooMuch(Exception):
         super().__init__(f"it unpacks to more than {UNPACKED_BYTES_MAX >> 20} MiB")
 
 
+_unpacked_bytes = 0
+
+
 def limit_unpacking() -> None:
     """Let all consumers of this process unpack so much and no more."""
     for module in (default_records, compiled_records):
-        module.gzip_decode = _gzip
-        module.snappy_decode = _snappy
-        module.lz4_decode = _lz4
-        module.zstd_decode = _zstd
+        module.gzip_decode = partial(_counted, _gzip)
+        module.snappy_decode = partial(_counted, _snappy)
+        module.lz4_decode = partial(_counted, _lz4)
+        module.zstd_decode = partial(_counted, _zstd)
+
+
+def unpacked_bytes() -> int:
+    """How much this process has unpacked so far; a batch that was left out counts with the limit."""
+    return _unpacked_bytes
 
 
 def in_its_place(batch: Any, data: memoryview, why: UnpacksToTooMuch) -> Any:
@@ -57,6 +72,17 @@ def in_its_place(batch: Any, data: memoryview, why: UnpacksToTooMuch) -> Any:
     reason = f"a batch of {count:,} messages in {len(data):,} bytes is left out: {why}"
     log.warning("at the offsets %d to %d: %s", batch.base_offset, batch.next_offset - 1, reason)
     return _DefaultRecordPy(batch.next_offset - 1, batch.max_timestamp, batch.timestamp_type, None, reason.encode(), [])
+
+
+def _counted(unpack: Callable[[Any], bytes], payload: Any) -> bytes:
+    global _unpacked_bytes
+    size = UNPACKED_BYTES_MAX
+    try:
+        content = unpack(payload)
+        size = len(content)
+    finally:
+        _unpacked_bytes += size
+    return content
 
 
 def _gzip(payload: Any) -> bytes:

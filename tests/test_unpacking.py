@@ -12,7 +12,7 @@ from aiokafka import TopicPartition, codec
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from streams import unpacking
+from streams import any_headers, unpacking
 from streams.any_headers import read_any_headers
 
 read_any_headers()
@@ -54,6 +54,21 @@ def test_a_batch_that_unpacks_to_too_much_is_left_out(
         assert {b"key"} == {record.key for offset, record in found.items() if offset != 6}
     assert f"at the offsets 2 to 6: {reason}" in caplog.records[0].getMessage()
     assert logging.WARNING == caplog.records[0].levelno
+
+
+@pytest.mark.parametrize("packer", CODECS)
+@pytest.mark.parametrize("size", [LIMIT // 2, 2 * LIMIT], ids=["below the limit", "left out"])
+def test_so_much_of_a_fetch_is_unpacked_at_once(packer: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many small batches are in it: what is behind is there when it is fetched again from where that ended."""
+    monkeypatch.setattr(unpacking, "UNPACKED_BYTES_MAX", LIMIT)
+    monkeypatch.setattr(any_headers, "FETCH_UNPACKED_BYTES_MAX", LIMIT)
+    batches = [batch(packer, offset, [size]) for offset in range(5)]
+    parts, at = [], 0
+    while at < len(batches):
+        parts.append([record.offset for record in fetched(b"".join(batches[at:]), at)])
+        at = parts[-1][-1] + 1
+
+    assert parts == ([[0, 1], [2, 3], [4]] if size < LIMIT else [[0], [1], [2], [3], [4]])
 
 
 @pytest.mark.parametrize("packer", CODECS)
