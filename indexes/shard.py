@@ -185,9 +185,10 @@ class Shard(ShardView):
     def caught_up(self, now_ms: int) -> None:
         """All that the truths held at `now_ms` (Unix ms) has been applied.
 
-        To be said from time to time: a checkpoint is trusted for the topics' `delete.retention.ms` from then on.
+        To be said from time to time: a checkpoint is trusted for the topics' `delete.retention.ms` from then on.  A
+        time before the last one is of a clock that was set back: the former was wrong, and would be trusted too long.
         """
-        self._caught_up_ms = max(self._caught_up_ms, now_ms)
+        self._caught_up_ms = now_ms
 
     def tend(self, now_ms: int) -> bool:
         """Begin a sealing that is due, or take over a segment that is built; never waits for either.

@@ -766,6 +766,16 @@ def test_an_unchanged_shard_writes_its_manifest_alone(tmp_path: Path) -> None:
     assert pair.shard.statistics()["caught_up_ms"] == NOW_MS + 5
 
 
+def test_a_checkpoint_is_of_the_time_that_a_clock_is_set_back_to(tmp_path: Path) -> None:
+    """What a clock ahead said would keep it trusted for longer than deletes are kept."""
+    pair = Pair(tmp_path)
+    pair.add_items(0, 20)
+    pair.shard.caught_up(pair.now_ms + DAY_MS)
+    pair.shard.caught_up(pair.now_ms)
+
+    assert pair.shard.statistics()["caught_up_ms"] == pair.now_ms
+
+
 def test_a_failed_checkpoint_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When writing fails the old checkpoint stands, and the next attempt writes everything."""
     pair = Pair(tmp_path)
