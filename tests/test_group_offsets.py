@@ -80,6 +80,17 @@ def test_a_log_that_begins_anew_is_followed(offsets):
     assert {A: 2} == offsets.to_commit({A: 2}, {A: 2, B: 0}.get)
 
 
+def test_what_was_handed_out_is_not_begun_again():
+    """The position that comes too late is past what is in work, and says nothing of where that began."""
+    offsets = GroupOffsets()
+    offsets.handed({A: messages(3, 4)})
+    offsets.begin(A, 5)
+
+    assert 2 == offsets.lag(A, 5)
+    assert {} == offsets.to_commit({}, {A: 5}.get)
+    assert {A: 6} == offsets.to_commit({A: 5}, {A: 6}.get)
+
+
 def test_lag_counts_from_the_start(offsets):
     """A stage that is stuck on its first message has a lag, too; one whose partition's end is not known has none."""
     assert (3, 0, 0) == (offsets.lag(A, 10), offsets.lag(A, 7), offsets.lag(A, None))

@@ -26,6 +26,8 @@ class Consumer:
 
     def __init__(self) -> None:
         self.reading = False
+        self.placed = asyncio.Event()
+        self.placed.set()
 
     def assignment(self) -> set[TopicPartition]:
         return {HELD}
@@ -37,6 +39,7 @@ class Consumer:
         self.reading = True
 
     async def position(self, tp: TopicPartition) -> int:
+        await self.placed.wait()
         return 0
 
     def position_now(self, tp: TopicPartition) -> int:
@@ -116,6 +119,19 @@ async def test_partitions_that_go_while_they_are_adopted(stage: Stage) -> None:
     assert not stage.crashed
     assert stage.bug is None
     await stage.on_revoked(frozenset([HELD]))
+
+
+async def test_a_partition_without_a_leader_holds_up_no_other(stage: Stage) -> None:
+    """It has no position for as long; what else came is taken over and read all the same."""
+    stage.may_adopt.set()
+    await stage.on_revoked(frozenset([HELD]))
+    stage.one.placed.clear()
+
+    await stage.on_assigned(frozenset([HELD]))
+    await wait_until(lambda: stage.one.reading, 10, "the partition to be read")
+
+    await stage.on_revoked(frozenset([HELD]))
+    stage.one.placed.set()
 
 
 async def test_a_stop_while_partitions_are_adopted(stage: Stage) -> None:

@@ -242,11 +242,8 @@ class BatchConsumer(mode.Service, abc.ABC):
 
     async def _take_over_and_resume(self, partitions: frozenset[TopicPartition], generation: int) -> None:
         started = time.monotonic()
-        with contextlib.suppress(IllegalStateError):  # they are somebody else's by now: the generation has moved on
-            for tp in partitions:
-                position = await self.consumer.position(tp)
-                if generation == self.generation:
-                    self._offsets.begin(tp, position)
+        for tp in partitions:
+            self.add_future(self._begin(tp, generation))
         if take_over := self.taking_over(partitions):
             adopted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self.add_future(self._recover_and_follow(take_over, generation, adopted))
@@ -256,6 +253,13 @@ class BatchConsumer(mode.Service, abc.ABC):
         if generation == self.generation:
             self.consumer.resume(*(partitions & self.consumer.assignment()))
             log.info("%s: took over %d partitions in %.1f s", self.group, len(partitions), time.monotonic() - started)
+
+    async def _begin(self, tp: TopicPartition, generation: int) -> None:
+        """Note where a partition is read from; nobody waits for that, as one without a leader has no position."""
+        with contextlib.suppress(IllegalStateError):  # it is somebody else's by now: the generation has moved on
+            position = await self.consumer.position(tp)
+            if generation == self.generation:
+                self._offsets.begin(tp, position)
 
     async def _recover_and_follow(self, take_over: TakeOver, generation: int, adopted: asyncio.Future[bool]) -> None:
         """Read what a take-over needs, and on until the generation moves on; tells when, and whether, it is adopted."""

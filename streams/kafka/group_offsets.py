@@ -27,14 +27,16 @@ class GroupOffsets:
         return len(self._handed)
 
     def begin(self, tp: TopicPartition, offset: int) -> None:
-        """A partition came, and is read from `offset` on."""
-        self._handed[tp] = self._committed[tp] = offset
+        """A partition came, and is read from `offset` on.  Ignored where messages of it were handed out already."""
+        if tp not in self._handed:
+            self._handed[tp] = self._committed[tp] = offset
 
     def handed(self, batches: Mapping[TopicPartition, Sequence[Any]]) -> None:
         """Messages were taken from the consumer; to be told before anything else has a turn of the loop."""
         for tp, messages in batches.items():
             self._handed[tp] = int(messages[-1].offset) + 1
-            if self._handed[tp] <= self._committed.get(tp, 0):  # the topic was deleted and made again
+            self._committed.setdefault(tp, int(messages[0].offset))
+            if self._handed[tp] <= self._committed[tp]:  # the topic was deleted and made again
                 self._committed[tp] = int(messages[0].offset)
 
     def to_commit(
