@@ -154,7 +154,7 @@ class ImageFetcher:
             host = (url.raw_host or "").lower()
             async with self._turns.turn(host):
                 began = clock()
-                with self._silent.asking(f"{host}:{url.port}"):
+                with self._silent.asking(f"{host}:{url.port}", whole=left_s > self._timeout_s / 2):
                     found = await self._visit(url, host, left_s)
                 left_s -= clock() - began
             if isinstance(found, bytes):

@@ -51,8 +51,11 @@ class SilentHosts:
         self._hosts: OrderedDict[str, _Host] = OrderedDict()
 
     @contextmanager
-    def asking(self, host: str) -> Iterator[None]:
-        """Around one fetch.  HostRests: it must not begin."""
+    def asking(self, host: str, whole: bool = True) -> Iterator[None]:
+        """Around one fetch.  HostRests: it must not begin.
+
+        `whole`: it has its time for itself; else most of that went to hosts before it, and silence says nothing of it.
+        """
         if known := self._hosts.get(host):
             left_s = known.until - self._clock()
             if left_s > 0:
@@ -62,7 +65,8 @@ class SilentHosts:
         try:
             yield
         except HostSilent:
-            self._silent(host)
+            if whole:
+                self._silent(host)
             raise
         except (BadEvent, Unavailable):
             self._hosts.pop(host, None)
