@@ -25,6 +25,7 @@ from bench.pictures import pictures
 from bench.report import Cell, Goal, Table
 from models.embedder import SHIPPED, Embedder
 from models.image import ImageLimits
+from models.processor import adds_exactly
 from models.vectors import unpack_half
 from streams.embed.fetch import ImageFetcher
 from streams.embed.vectors import BATCH_MAX, DECODERS, ImageVectors
@@ -105,7 +106,8 @@ class Bare:
         self.scale, self.shift = scale, -np.array(said["mean"], np.float32)[:, None, None] * scale
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if not adds_exactly():
+            options.add_session_config_entry("session.x64quantprecision", "1")
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         self.input = self.session.get_inputs()[0].name

@@ -15,7 +15,7 @@ Easy to get wrong:
 * An int8 network must give the same vectors on every processor.  Without VNNI instructions onnxruntime's fast 8-bit
   products overflow and are clipped: measured on such a one, the shipped model's vectors had a cosine of .82 with the
   right ones, and P@10 fell from .455 to .425.  `session.x64quantprecision` forbids that: .9996 at worst, for 27 % of
-  the speed there and nothing elsewhere.
+  the speed there.  With VNNI it changes no bit and can cost two thirds of the speed, so it is not asked for there.
 * A picture's vector must not depend on its batch.  Measured on one machine, in batches of 1 to 32: the same bits, with
   the shipped int8 network and with float32 ones.  Another processor may round otherwise: compare vectors, not bytes.
 * onnxruntime lets go of the GIL while it runs; `embed` may be called from several threads.
@@ -40,6 +40,7 @@ import onnxruntime
 from models.colour import RECIPE
 from models.errors import BadEvent
 from models.preprocessing import BadModel, Graph, Preprocessing, Said, Tensor, preprocessing
+from models.processor import adds_exactly
 from models.vectors import LENGTH_MIN, Vectors, unit
 
 SHIPPED = Path(__file__).with_name("kindred.onnx")
@@ -182,7 +183,8 @@ def _session(path: Path, content: bytes, threads: int) -> onnxruntime.InferenceS
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.x64quantprecision", "1")  # see above: else int8 may be clipped
+    if not adds_exactly():
+        options.add_session_config_entry("session.x64quantprecision", "1")  # see above: else int8 may be clipped
     options.log_severity_level = 3  # errors; they are raised as well
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

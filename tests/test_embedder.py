@@ -18,6 +18,7 @@ import pytest
 from models.embedder import BATCH_MAX, SHIPPED, Embedder
 from models.errors import BadEvent, KindredError
 from models.preprocessing import BadModel
+from models.processor import adds_exactly
 from models.vectors import unit
 
 FLOAT, UINT8, INT64, HALF = 1, 2, 7, 10
@@ -175,6 +176,43 @@ def test_int8_products_are_not_clipped() -> None:
     exact = as_written(SHIPPED, ((pixels - mean) / std).transpose(0, 3, 1, 2))
 
     assert (embedder.embed(pixels) * unit(exact)).sum(axis=1).min() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "exact"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_vnni\n\nprocessor\t: 1\nflags\t\t: fpu avx_vnni\n", True),
+        ("processor\t: 0\nflags\t\t: fpu avx2 avx512f\n", False),
+        ("processor\t: 0\nflags\t\t: avx_vnni\n\nprocessor\t: 1\nflags\t\t: avx2\nvmx flags\t: avx_vnni\n", False),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", False),
+        (None, False),
+    ],
+)
+def test_sums_are_believed_to_be_exact_where_every_core_says_so(
+    tmp_path: Path, cpuinfo: str | None, exact: bool
+) -> None:
+    """Elsewhere onnxruntime is asked for exact sums, which costs time."""
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+
+    assert adds_exactly(tmp_path / "cpuinfo") is exact
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_exact_sums_are_asked_for_where_they_are_not_believed(monkeypatch: pytest.MonkeyPatch, exact: bool) -> None:
+    asked: list[tuple[str, str]] = []
+
+    class Options(onnxruntime.SessionOptions):
+        def add_session_config_entry(self, name: str, value: str) -> None:
+            asked.append((name, value))
+            super().add_session_config_entry(name, value)
+
+    monkeypatch.setattr("models.embedder.adds_exactly", lambda: exact)
+    monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
+
+    Embedder()
+
+    assert asked == ([] if exact else [("session.x64quantprecision", "1")])
 
 
 def test_no_picture_gives_no_vector() -> None:
