@@ -37,10 +37,16 @@ from bench.training.progress import Progress
 from bench.training.projection import softened
 from bench.training.run import Embed, load_run, normalized
 
-CALIBRATED = 512  # pictures
+CALIBRATED = 256  # pictures, all of whose values are held in memory
 BATCH = 64
 WHOLE = np.array([0, 0, 1, 1], np.float32)
 SHRINKAGE = 1.0
+PERCENTILE = 99.99
+"""Of a tensor's values, 256 steps reach from 0.01 to this; what is beyond is cut.
+
+With steps for the largest value that one picture in 512 has, all others have too few: the mean cosine of a picture's
+vector to that of float32 is .984, so it is .998.
+"""
 
 
 def whole_pictures(pictures: Pictures, places: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
@@ -93,7 +99,8 @@ def write(model: onnx.ModelProto, calibration: NDArray[np.uint8], folder: Path, 
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         per_channel=True,
-        calibrate_method=CalibrationMethod.MinMax,
+        calibrate_method=CalibrationMethod.Percentile,
+        extra_options={"CalibPercentile": PERCENTILE},
         op_types_to_quantize=["Conv", "Add", "Relu"],
     )
     prepared.unlink()
