@@ -579,7 +579,7 @@ def test_a_folder_of_pictures(
     shown, _ = capfd.readouterr()
 
     assert code == 0, shown
-    told = re.findall(r'^   item-alerts → .* after [\d.]+ m?s  {"alert": "(\w+)", …}', shown, re.MULTILINE)
+    told = re.findall(r'^   item-alerts → .* after [\d.]+ m?s  {"alert": "(\w+)", …', shown, re.MULTILINE)
     assert told[-3:] == ["out_of_stock", "gone", "new"]
     assert "29 of 30 items can be recommended" in shown
     assert "broken one.jpg: expected a JPEG" in shown

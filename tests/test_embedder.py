@@ -200,6 +200,7 @@ def test_sums_are_believed_to_be_exact_where_every_core_says_so(
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_exact_sums_are_asked_for_where_they_are_not_believed(monkeypatch: pytest.MonkeyPatch, exact: bool) -> None:
+    """Where they are exact anyway, asking would only cost time."""
     asked: list[tuple[str, str]] = []
 
     class Options(onnxruntime.SessionOptions):
