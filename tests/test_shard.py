@@ -793,32 +793,18 @@ def test_a_failed_checkpoint_leaves_the_last_one(tmp_path: Path, monkeypatch: py
     assert pair.shard.items == 30
 
 
-def test_a_snapshot_that_does_not_fit_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each attempt has a name of its own, so what it had written by then would fill the disk for good."""
+@pytest.mark.parametrize("full", ["indexes.snapshot.os.fsync", "indexes.atomic_file.publish"])
+def test_a_checkpoint_that_does_not_fit_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    """Neither its snapshot, of which each attempt has a new name and would fill the disk, nor a manifest begun."""
     pair = Pair(tmp_path)
     pair.add_items(0, 20)
     pair.shard.checkpoint()
     before = sorted(tmp_path.iterdir())
     pair.add_items(20, 30)
     with monkeypatch.context() as patch:
-        patch.setattr("indexes.snapshot.os.fsync", _disk_full)
-        for _ in range(2):
-            with pytest.raises(OSError, match="full"):
-                pair.shard.checkpoint()
-
-    assert before == sorted(tmp_path.iterdir())
-    pair.shard.close(checkpoint=False)
-
-
-def test_a_manifest_that_does_not_fit_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither its own beginning nor the snapshot that it was to name."""
-    pair = Pair(tmp_path)
-    pair.add_items(0, 20)
-    pair.shard.checkpoint()
-    before = sorted(tmp_path.iterdir())
-    pair.add_items(20, 30)
-    with monkeypatch.context() as patch:
-        patch.setattr("indexes.atomic_file.publish", _disk_full)
+        patch.setattr(full, _disk_full)
         for _ in range(2):
             with pytest.raises(OSError, match="full"):
                 pair.shard.checkpoint()
