@@ -1,10 +1,10 @@
 """From an image link to its vector: fetch, digest, decode, embed.  Shared by the embed stage and by requests by image.
 
 A picture goes from its bytes to its vector outside the event loop, without coming back in between: a file is read in
-one small pool, digest and pixels are made in another, and the model has a thread of its own, in which all that wait for
-it run as one batch.  A picture that comes while no other is in work stays in the thread that it begins in: there is
-nobody to make room for, and each change of threads costs it up to a millisecond.  The bytes of a picture seen before
-(by digest), or the same part of them, are not embedded again.
+one small pool, digest, pixels and colour are made in another, and the model has a thread of its own, in which all that
+wait for it run as one batch.  A picture that comes while no other is in work stays in the thread that it begins in:
+there is nobody to make room for, and each change of threads costs it up to a millisecond.  The bytes of a picture seen
+before (by digest), or the same part of them, are not embedded again.
 """
 
 from __future__ import annotations
@@ -59,16 +59,19 @@ class Embedded(NamedTuple):
 
 
 class _Decoded(NamedTuple):
-    """A picture that waits for the model: uint8[S, S, 3], and the future that its vector is for."""
+    """A picture that waits for the model: uint8[S, S, 3], its colour, and the future that its vector is for."""
 
     pixels: NDArray[np.uint8]
+    colour: str
     digest: str
     key: str
     found: asyncio.Future[Embedded]
 
-    def result(self, outcome: Packed | Exception) -> Embedded | Exception:
+    def result(self, outcome: str | Exception) -> Embedded | Exception:
         """What to tell of it when the model made this of it."""
-        return outcome if isinstance(outcome, Exception) else Embedded(self.digest, outcome, "embedded", self.key)
+        if isinstance(outcome, Exception):
+            return outcome
+        return Embedded(self.digest, Packed(outcome, self.colour), "embedded", self.key)
 
 
 class ImageVectors:
@@ -137,7 +140,8 @@ class ImageVectors:
                 _tell([(found, Embedded(digest, packed, "known", key))])
             else:
                 pixels = decode(data, self.embedder.size, self.limits, crop)
-                self._waiting.append(_Decoded(pixels, digest, key, found))
+                colour = pack_half(colours(pixels[None])[0])
+                self._waiting.append(_Decoded(pixels, colour, digest, key, found))
                 if alone:
                     self._run_batch()
                 else:
@@ -156,12 +160,10 @@ class ImageVectors:
             self.metrics.embed_seconds.observe(time.perf_counter() - started)
         _tell([(each.found, each.result(outcome)) for each, outcome in zip(batch, outcomes, strict=True)])
 
-    def _run(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Packed | Exception]:
-        """What each looks like, or an exception; one that the model finds nothing in costs the others nothing."""
+    def _run(self, pictures: Sequence[NDArray[np.uint8]]) -> list[str | Exception]:
+        """The packed vector of each, or an exception; one that the model finds nothing in costs the others nothing."""
         try:
-            pixels = np.stack(pictures)
-            vectors = zip(self.embedder.embed(pixels), colours(pixels), strict=True)
-            return [Packed(pack_half(vector), pack_half(colour)) for vector, colour in vectors]
+            return [pack_half(vector) for vector in self.embedder.embed(np.stack(pictures))]
         except BadEvent as error:
             if len(pictures) == 1:
                 return [error]
