@@ -119,8 +119,12 @@ async def test_the_same_bytes_are_embedded_once(
         assert (copy.digest, copy.vector) == (original.digest, original.vector)
         assert len(name) < 100, "a data: link is named by its digest"
     assert worker.metric("kindred_images_total", outcome="embedded") == runs
-    hits = await shop.similar("original", maxRecommendations=2)
-    assert {(hit["objectID"], hit["_score"]) for hit in hits} == {("copy", 100.0), ("inline", 100.0)}
+
+    async def both_found() -> bool:
+        hits = await shop.similar("original", maxRecommendations=2)
+        return {(hit["objectID"], hit["_score"]) for hit in hits} == {("copy", 100.0), ("inline", 100.0)}
+
+    await wait_until(both_found, 10, "both to look exactly like the original")
 
 
 async def test_a_host_that_fails_is_asked_again(shop: Shop, host: tuple[PictureHost, str]) -> None:
