@@ -715,15 +715,18 @@ async def test_publish_stock_and_rules(kindred, connection, settings, tmp_path):
 
     stock = await kindred("publish", "stock", "a=3", "b=")
     rules = await kindred("publish", "rules", str(good), "--delete", "old")
+    deleted = await kindred("publish", "rules", "--delete", "older")
     refused = await kindred("publish", "rules", str(bad))
     missing = await kindred("publish", "rules", str(tmp_path / "none.json"))
 
-    assert [0, 0, 1, 1] == [each.exit_code for each in (stock, rules, refused, missing)]
+    assert [0, 0, 0, 1, 1] == [each.exit_code for each in (stock, rules, deleted, refused, missing)]
+    assert "published 2 rules to" in rules.output
+    assert "published 1 deletion to" in deleted.output
     assert "bad.json, rule 2" in refused.stderr
     levels = await arrived(connection, settings.topic_prefix + "stock-levels")
     assert {b"a": b'{"quantity":3}', b"b": None} == {each.key: each.value for each in levels}
     there = await arrived(connection, settings.topic_prefix + "rule-changes")
-    assert [(b"r", b'{"objectID":"r"}'), (b"old", None)] == [(each.key, each.value) for each in there]
+    assert [(b"r", b'{"objectID":"r"}'), (b"old", None), (b"older", None)] == [(each.key, each.value) for each in there]
 
 
 async def test_similar(kindred, connection, settings):

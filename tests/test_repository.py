@@ -179,6 +179,15 @@ def test_compose_waits_for_health_in_order(compose: dict[str, dict]) -> None:
     assert "/readyz" in str(services["worker"]["healthcheck"]["test"])
 
 
+def test_compose_builds_each_image_once(compose: dict[str, dict]) -> None:
+    """Two services that build the same image do so at the same time, and the later one fails: it exists already."""
+    services = compose["services"].values()
+    built = [each["image"] for each in services if "build" in each]
+
+    assert len(set(built)) == len(built)
+    assert {each["image"] for each in services if each["image"].startswith("kindred:")} == set(built)
+
+
 def test_compose_runs_the_kafka_that_the_tests_run(compose: dict[str, dict]) -> None:
     """The image is of the version that `make test` and `make kafka` fetch."""
     assert f"apache/kafka:{kafka_version()}" == compose["services"]["kafka"]["image"]

@@ -122,9 +122,10 @@ def rules(source: str | None, deleted: tuple[str, ...]) -> int:
         raise click.UsageError("Nothing to publish: give a FILE.json or --delete RULE.")
     settings = Settings.read(os.environ)
     changes = [Change(item_key(each), None) for each in deleted]
-    if source is not None:
-        with _opened(source) as (stream, _):
-            changes = rule_changes(stream.read(), _name(source)) + changes
+    if source is None:
+        return _send(settings, RULE_CHANGES, rounds_of(changes), "deletions", len(changes))
+    with _opened(source) as (stream, _):
+        changes = rule_changes(stream.read(), _name(source)) + changes
     return _send(settings, RULE_CHANGES, rounds_of(changes), "rules", len(changes))
 
 

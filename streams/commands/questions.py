@@ -23,7 +23,7 @@ from streams.settings import Settings
 
 
 @click.command(short_help="Ask for items that look alike.")
-@click.argument("items", nargs=-1, metavar="ITEM...")
+@click.argument("items", nargs=-1, metavar="[ITEM...]")
 @click.option("--image", metavar="FILE|LINK", help="A picture to look like, with or without items.")
 @click.option("-n", "hits", type=click.IntRange(1, 1_000), default=10, show_default=True, help="How many at most.")
 @click.option("--filters", metavar="TEXT", help="For example 'category:shoes AND price < 100'.")
