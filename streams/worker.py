@@ -269,5 +269,8 @@ def _model(settings: Settings) -> Embedder:
 
 
 def _stop_before_start(signum: int, frame: Any) -> None:
-    """SIGTERM while the broker is still waited for, and until the application handles signals itself."""
+    """SIGTERM while the broker is still waited for, and until the application handles signals itself.
+
+    Before that, while all this is loaded, the command line ends the process.
+    """
     raise KeyboardInterrupt

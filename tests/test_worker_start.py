@@ -6,8 +6,12 @@ And one that cannot write at its stop.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +33,7 @@ from streams.settings import Settings
 from streams.stages import STAGES
 from streams.worker import Front, Parts
 from tests.brokers import TestBroker
-from tests.installation import Installation, free_port
+from tests.installation import ROOT, Installation, free_port
 
 SERVICES = ("index", "embed", "track", "serve", "watch", "rules")
 
@@ -108,6 +112,28 @@ def test_a_folder_of_images_that_is_not_there_is_told(
     told = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
     assert [] == told if there else len(told) == 1
     assert there or f"KINDRED_IMAGE_ROOT: image folder {images} cannot be opened: No such file" in told[0]
+
+
+@pytest.mark.parametrize("module", ["numpy", "aiohttp.client", "faust.worker", "onnxruntime"])
+def test_a_worker_that_is_stopped_while_it_is_loaded_ends_with_0(module: str, tmp_path: Path) -> None:
+    """SIGTERM comes as soon as `module` is imported, long before anything is started."""
+    environment = os.environ | {
+        "PYTHONPROFILEIMPORTTIME": "1",  # a line on standard error after each import
+        "KINDRED_BROKER": "127.0.0.1:1",
+        "KINDRED_DATA": str(tmp_path),
+        "KINDRED_WEB": f"127.0.0.1:{free_port()}",
+    }
+    command = [sys.executable, "-m", "streams.commands", "worker"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as worker:
+        assert worker.stderr is not None
+        imported = (line.rpartition("|")[2].strip() for line in worker.stderr)
+        come = any(each == module for each in itertools.takewhile(lambda each: each != "streams.worker", imported))
+        worker.terminate()
+        rest = worker.stderr.read()
+
+    assert come, "everything was loaded, and it was not"
+    assert worker.returncode == 0
+    assert "Traceback" not in rest
 
 
 class Joining:

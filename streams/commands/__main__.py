@@ -9,10 +9,16 @@ needs them.  Those that publish are in `publish.py`, those that ask and look in 
 
 from __future__ import annotations
 
-import logging
 import os
-import re
+import signal
 import sys
+
+if sys.argv[1:2] == ["worker"]:
+    # Whoever stops a worker while it is being loaded, which takes a second or two, stops nothing that has begun.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+import logging
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -187,7 +193,6 @@ def broker(port: int | None) -> int:
     Example:  kindred broker --port 9092 &
               export KINDRED_BROKER=127.0.0.1:9092
     """
-    import signal
     import threading
 
     from streams.brokers.embedded import EmbeddedBroker
