@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import importlib
 import logging
+import signal
 import sys
 import tempfile
 import time
@@ -116,4 +117,6 @@ def write(file: Path, value: object) -> None:
 
 
 if __name__ == "__main__":
+    # By the system's default no block would be left in order, and baselines and folders would outlive this process.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main())

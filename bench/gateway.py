@@ -50,7 +50,8 @@ def _body(item_id: str) -> str:
 async def _cost(ground: Ground) -> Table:
     table = Table("gateway", f"{HITS} hits of {ITEMS:,} items over HTTP, one shard, without Kafka", COLUMNS)
     port = free_port()
-    with Child("bench.gateway_host", ground.folder, items=ITEMS, hits=HITS, port=port) as child:
+    arguments = {"items": ITEMS, "hits": HITS, "port": port, "folder": str(ground.folder)}
+    with Child("bench.gateway_host", ground.folder, **arguments) as child:
         answer_us = float((await child.line())["answer_us"])
         table.add("in process", {"/s": 1e6 / answer_us, "CPU us": answer_us})
         for connections in (1, 16):

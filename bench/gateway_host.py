@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,11 +75,11 @@ class Clocked:
         return Response(text=str(self._cpu_s))
 
 
-async def serve(items: int, hits: int, port: int) -> None:
+async def serve(items: int, hits: int, port: int, folder: str) -> None:
     """Measure the answer alone, then listen until ended."""
     vectors = many_vectors(items, real_vectors())
     contender = KindredShard()
-    contender.build(vectors, vectors.mean(axis=0), np.zeros(items, np.intp), Path(tempfile.mkdtemp()))
+    contender.build(vectors, vectors.mean(axis=0), np.zeros(items, np.intp), Path(folder))
     index = OneShard(contender.shard)
     index.mean = contender.mean
     rules: Any = SimpleNamespace(book=RuleBook(), loaded=True)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from models.vectors import pack_half
 from streams import topics
 from streams.connection import Connection
 from streams.kafka.outbox import Message, Outbox
+from streams.parent_death import dying_with_parent
 from streams.reports.terminal import Terminal
 from tests.installation import ROOT, Installation
 
@@ -156,10 +158,9 @@ class Child:
 
     def __init__(self, module: str, logs: Path, **arguments: Any) -> None:
         self.log = logs / f"{module.rpartition('.')[2]}-{next(_number)}.log"
+        command = [*dying_with_parent(signal.SIGKILL), sys.executable, "-m", module, json.dumps(arguments)]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", module, json.dumps(arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=log
-            )
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log)
 
     async def line(self) -> Any:
         """Its next line; RuntimeError with the end of its log if it ends instead."""

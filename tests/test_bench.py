@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +31,8 @@ from models.rules import DEFAULT_RULE, RuleBook
 from models.vectors import unit
 from streams import topics
 from streams.reports.terminal import Terminal
+from tests.installation import ROOT
+from tests.waiting import wait_until_sync
 
 
 def test_all_tables_by_default_and_each_once_in_order() -> None:
@@ -267,3 +272,32 @@ def test_a_table_that_cannot_be_measured_is_a_failure(
 
     assert 1 == main(["embed"])
     assert "embed could not be measured" in caplog.text
+
+
+@pytest.mark.skipif(
+    not Path(f"/proc/self/task/{os.getpid()}/children").exists(), reason="reads Linux' list of child processes"
+)
+def test_a_run_that_is_stopped_leaves_no_baseline_behind(tmp_path: Path) -> None:
+    """SIGTERM in the middle of a table: its child ends, its folder is gone, the status is 143."""
+    command = [sys.executable, "-m", "bench", "gateway", "--quick", "--broker", "127.0.0.1:1"]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    run = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    listed = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+
+    def is_baseline(child: Path) -> bool:
+        return child.exists() and b"bench.gateway_host" in (child / "cmdline").read_bytes()
+
+    def baselines() -> list[Path]:
+        return [each for child in listed.read_text().split() if is_baseline(each := Path(f"/proc/{child}"))]
+
+    try:
+        (baseline,) = wait_until_sync(baselines, 60, "the baseline to start")
+        run.terminate()
+        code = run.wait(30)
+    finally:
+        run.kill()
+        run.wait()
+
+    assert 128 + signal.SIGTERM == code
+    wait_until_sync(lambda: not is_baseline(baseline), 10, "the baseline to end")
+    assert [] == list(tmp_path.iterdir())

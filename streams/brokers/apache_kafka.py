@@ -16,13 +16,11 @@ import argparse
 import atexit
 import base64
 import contextlib
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -31,6 +29,7 @@ from pathlib import Path
 import click
 
 from streams.brokers.jars import KafkaUnavailable, fetch_for_tests, fetch_jars, java, kafka_version
+from streams.parent_death import dying_with_parent
 
 PROPERTIES: Mapping[str, str] = {
     "process.roles": "broker,controller",
@@ -110,12 +109,12 @@ class KafkaBroker:
         if not (self.folder / "data" / "meta.properties").is_file():
             self._format(command)
         logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"
-        command = [*_dying_with_parent(), *command, logging, "kafka.Kafka", str(self._settings)]
+        command = [*dying_with_parent(signal.SIGKILL), *command, logging, "kafka.Kafka", str(self._settings)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
             )
-        atexit.register(self.kill)
+        atexit.register(self.kill)  # for a broker that was started off the main thread
         self._wait_until_it_answers(timeout_s)
         return self.bootstrap
 
@@ -216,17 +215,6 @@ def _free_port(wanted: int) -> int:
 
 def _properties_of(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
-
-
-def _dying_with_parent() -> list[str]:
-    """A prefix that has the kernel kill the broker when its starter is gone, however that ended.
-
-    The kernel means the starting *thread*, so this holds for the main thread only; elsewhere `atexit` must do.
-    """
-    setpriv = shutil.which("setpriv")
-    if setpriv is None or threading.current_thread() is not threading.main_thread():
-        return []
-    return [setpriv, "--pdeathsig", "KILL"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
+import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from typing import IO
+
+from streams.parent_death import dying_with_parent
 
 
 def start_module(
@@ -19,7 +20,7 @@ def start_module(
 ) -> subprocess.Popen[bytes]:
     """Start `python -m` with these arguments, in a session of its own: a Ctrl-C is for the demo, which then ends it."""
     return subprocess.Popen(
-        [*_dying_with_parent(), sys.executable, "-m", *arguments],
+        [*dying_with_parent(signal.SIGTERM), sys.executable, "-m", *arguments],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=stdout,
@@ -39,14 +40,3 @@ def stop(child: subprocess.Popen[bytes], grace_s: float) -> bool:
             child.wait()
             return False
     return True
-
-
-def _dying_with_parent() -> Sequence[str]:
-    """A prefix that has the kernel stop the child when the demo is gone, however that ended.
-
-    The kernel means the starting *thread*, so this holds for the main thread only.
-    """
-    setpriv = shutil.which("setpriv")
-    if setpriv is None or threading.current_thread() is not threading.main_thread():
-        return []
-    return [setpriv, "--pdeathsig", "TERM"]
