@@ -179,7 +179,7 @@ def _said(path: Path) -> Said | None:
 
 
 def _session(path: Path, content: bytes, threads: int) -> onnxruntime.InferenceSession:
-    """From the bytes, not the path: what runs is what was hashed (weights in further files are refused by that)."""
+    """From the bytes, not the path: what runs is what was hashed, so weights in further files are refused."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -189,6 +189,11 @@ def _session(path: Path, content: bytes, threads: int) -> onnxruntime.InferenceS
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's classes have no common base of their own
+        if "external data" in str(error).lower():  # as PyTorch's exporter writes them unless it is told not to
+            raise BadModel(
+                f"{path} keeps its weights in another file, expected one that has them in it: "
+                "onnx.save(onnx.load(FILE), OTHER_FILE) in Python makes one"
+            ) from error
         raise BadModel(f"{path} is not a model that onnxruntime can load: {error}") from error
 
 

@@ -24,6 +24,8 @@ Layout = Literal["NCHW", "NHWC"]
 INPUT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 """What a network may take, in onnxruntime's words and NumPy's."""
 SIZE_MAX = 4096
+STD_MIN = 1e-6
+"""Below it pixels divided by it are no numbers of float32 or float16 any more."""
 
 MEANINGS = {
     "size": "side of the square pictures that it was trained on, in pixels; the graph takes any",
@@ -81,8 +83,8 @@ class Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"size is {self.size}, expected 1..{SIZE_MAX}")
         if self.mean is not None and not np.isfinite(self.mean).all():
             raise ValueError(f"mean {self.mean} must be finite")
-        if self.std is not None and not (np.isfinite(self.std).all() and min(self.std) > 0):
-            raise ValueError(f"std {self.std} must be finite, std above 0")
+        if self.std is not None and not (np.isfinite(self.std).all() and min(self.std) >= STD_MIN):
+            raise ValueError(f"std {self.std} must be finite, std above 0: at least {STD_MIN}")
 
 
 class Tensor(NamedTuple):
@@ -167,7 +169,7 @@ def preprocessing(path: Path, graph: Graph, said: Said | None) -> Preprocessing:
     if output not in {each.name for each in graph.outputs}:
         names = "; ".join(map(str, graph.outputs))
         raise BadModel(f"{json}: output {output!r} is none of the graph's, which are {names}")
-    batch = taken.shape[0] if isinstance(taken.shape[0], int) else None
+    batch = taken.shape[0] if taken.shape and isinstance(taken.shape[0], int) else None
     return Preprocessing(taken.name, output, dtype, size, layout, said.channels, mean, std, batch)
 
 
@@ -180,6 +182,8 @@ def _image_input(path: Path, graph: Graph) -> Tensor:
 
 def _layouts(shape: tuple[Side, ...]) -> list[Layout]:
     """Which layouts an input's shape allows."""
+    if not shape:  # onnxruntime's word for one that the graph does not tell: any
+        return ["NCHW", "NHWC"]
     if len(shape) != 4:
         return []
     before, after = (not isinstance(side, int) or side == 3 for side in (shape[1], shape[3]))

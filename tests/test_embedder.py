@@ -285,6 +285,20 @@ def test_graphs_that_do_not_fit_are_refused(tmp_path: Path, content: bytes, reas
         Embedder(model(tmp_path, content))
 
 
+def test_weights_in_another_file_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    """The id is a hash of one file, so all must be in it; the error says how to get such a file."""
+    place = field(1, "location") + field(2, "weights.bin")
+    weight = field(1, 2) + field(2, FLOAT) + field(8, "w") + field(13, place) + field(14, 1)  # two numbers, external
+    node = field(1, "in") + field(1, "w") + field(2, "out") + field(4, "Add")
+    ends = field(11, tensor("in", ["N", 3, 2, 2])) + field(12, field(1, "out"))
+    body = field(1, node) + field(2, "g") + field(5, weight) + ends
+    content = field(1, 8) + field(7, body) + field(8, field(2, 13))
+    (tmp_path / "weights.bin").write_bytes(bytes(8))
+
+    with pytest.raises(BadModel, match=r"tiny.onnx keeps its weights in another file, .*onnx.save\(onnx.load"):
+        Embedder(model(tmp_path, content))
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -292,6 +306,7 @@ def test_graphs_that_do_not_fit_are_refused(tmp_path: Path, content: bytes, reas
         ({"size": "big"}, "size"),
         ({"mean": [1, 2]}, "mean"),
         ({"std": [1, 0, 1]}, "std above 0"),
+        ({"std": [1, 1e-320, 1]}, "std above 0"),
         ({"layout": "CHWN"}, "layout"),
         ({"channels": "CMYK"}, "channels"),
         ({"resize": "crop"}, "resize"),

@@ -73,6 +73,7 @@ def test_the_size_is_the_graphs_unless_it_is_open(said: Said) -> None:
         (("n", 3, "h", "w"), ("out",), Said(mean=(0, 0, 0), std=(1, 1, 1), channels="RGB"), "size"),
         (("n", None, None, None), ("out",), Said(size=8, mean=(0, 0, 0), std=(1, 1, 1), channels="RGB"), "layout"),
         (("n", 3, 3, 3), ("out",), Said(mean=(0, 0, 0), std=(1, 1, 1), channels="RGB", size=3), "layout"),
+        ((), ("out",), Said(mean=(0, 0, 0), std=(1, 1, 1), channels="RGB"), "size, layout"),
         (("n", 3, 8, 8), ("classes", "pooled"), WHOLE, "output"),
         (("n", 3, None, 8), ("a", "b"), Said(), "mean, std, channels, output"),
     ],
