@@ -24,7 +24,7 @@ from streams.commands.model import show_check
 from streams.commands.model_check import Picture, Tried, agreement, drawn_pictures, folder_pictures, look_alikes, tried
 from streams.reports.contact_sheet import TONES, Badge, Card, Row, contact_sheet
 from streams.reports.terminal import Terminal
-from tests.test_embedder import HALF, UINT8, as_written, graph, model, pictures
+from tests.test_embedder import HALF, UINT8, as_written, field, graph, model, pictures, tensor
 
 FLOAT = "tensor(float)"
 PATH = Path("net.onnx")
@@ -269,6 +269,7 @@ def test_a_wide_model_is_judged_by_what_is_served() -> None:
         "input": {"dtype": "uint8", "layout": "NCHW", "size": 4, "channels": "RGB", "output": "o"},
         "cost": {"pictures_per_s": 1, "clock_pictures_per_s": 1, "memory_bytes": 1, "load_s": 1},
         "unusable": [],
+        "companyCosine": 1.0,
         "against": None,
         "sheet": "s.png",
     }
@@ -374,6 +375,51 @@ def test_check_asks_for_what_is_not_said(tmp_path: Path) -> None:
     assert all(f"{name}\t" in asked.stdout for name in ("mean", "std", "channels"))
     assert "input0: float N x 3 x 4 x 4" in asked.stdout
     assert Embedder(path).size == 4
+
+
+def test_check_asks_scripts_in_json(tmp_path: Path) -> None:
+    """What is lacking and the example, as one object and nothing else."""
+    path = linear(tmp_path, "net")
+    path.with_suffix(".json").write_text('{"mean": [1, 2, 3], "std": [4, 5, 6]}')
+    asked = check(path, "--json")
+    told = json.loads(asked.stdout)
+
+    assert (1, str(path.with_suffix(".json")), ["channels"]) == (asked.exit_code, told["json"], told["lacking"])
+    assert ([1, 2, 3], "RGB") == (told["example"]["mean"], told["example"]["channels"])
+
+
+def of_its_company() -> bytes:
+    """An ONNX model that adds to each picture the mean of its run, as batch norm in training mode does."""
+    axes = field(5, field(1, "axes") + field(8, 0) + bytes([0xA0, 0x01, 7]))  # a list of integers
+    mean = field(1, "in") + field(2, "mean") + field(4, "ReduceMean") + axes
+    both = field(1, "in") + field(1, "mean") + field(2, "both") + field(4, "Add")
+    rows = field(1, "both") + field(2, "out") + field(4, "Flatten")
+    body = b"".join(field(1, node) for node in (mean, both, rows)) + field(2, "g")
+    body += field(11, tensor("in", ["N", 3, 2, 2])) + field(12, field(1, "out"))
+    return field(1, 8) + field(7, body) + field(8, field(2, 13))
+
+
+def test_what_is_most_likely_not_meant_is_told(tmp_path: Path) -> None:
+    """Mean and std of pixels of 0..1, and a network whose vector of a picture depends on the others of its run."""
+    (tmp_path / "shop").mkdir()
+    for number, picture in enumerate(drawn(12)):
+        (tmp_path / "shop" / f"{number}.png").write_bytes(picture.content)
+    path = linear(tmp_path, "right")
+    options = ("--images", tmp_path / "shop", "--sheet", tmp_path / "s.png")
+    right = check(path, *options)
+    torch = model(tmp_path, graph("Flatten"), mean=[0.5, 0.5, 0.5], std=[0.25, 0.25, 0.25])
+    wrong = check(torch, *options)
+    torch.write_bytes(of_its_company())
+    together = check(torch, *options, "--json")
+
+    assert right.exit_code == wrong.exit_code == together.exit_code == 0, together.output
+    assert "std is below 1: mean and std are in units of 0..255" in wrong.stderr
+    assert json.loads(together.stdout)["companyCosine"] < 0.99
+    report = json.loads(together.stdout) | {"input": json.loads(together.stdout)["input"] | {"std": [1, 1, 1]}}
+    error = io.StringIO()
+    show_check(Terminal(io.StringIO(), error), report)
+    assert "a picture's vector depends on what is embedded with it (cosine 0." in error.getvalue()
+    assert not any(word in right.stderr for word in ("below 1", "depends on"))
 
 
 @pytest.mark.parametrize("content", [b"no model", graph("Identity")])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,10 @@ def check(path: Path, images: Path | None, against: Path | None, sheet: Path, co
         embedder = Embedder(path)
         other = None if against is None else Embedder(against)
     except Unsaid as unsaid:
-        _show_unsaid(terminal, unsaid)
+        if as_json:
+            terminal.json({"json": str(unsaid.path), "lacking": unsaid.lacking, "example": unsaid.example})
+        else:
+            _show_unsaid(terminal, unsaid)
         return 1
     cost = model_check.measured(path)
     drawn = min(count, DRAWN)
@@ -97,6 +101,7 @@ def check(path: Path, images: Path | None, against: Path | None, sheet: Path, co
         "cost": msgspec.to_builtins(cost),
         "pictures": len(found.pictures),
         "unusable": [{"picture": name, "reason": reason} for name, reason in found.unusable],
+        "companyCosine": found.company_cosine,
         "against": None if agreement is None else msgspec.to_builtins(agreement),
         "sheet": None if not_drawn else str(sheet),
     }
@@ -154,8 +159,24 @@ def show_check(terminal: Terminal, report: dict[str, Any]) -> None:
     if report["sheet"]:
         rows.append(("look-alikes", report["sheet"]))
     terminal.table(("what", "found"), rows)
+    for doubt in _doubts(report):
+        terminal.note(doubt, style="yellow")
     for each in report["unusable"][:UNUSABLE_SHOWN]:
         terminal.note(f"{each['picture']}: {each['reason']}", style="yellow")
+
+
+def _doubts(report: dict[str, Any]) -> Iterator[str]:
+    """What runs, and is most likely not meant."""
+    from streams.commands.model_check import COMPANY_COSINE_MIN
+
+    said, cosine = report["input"], report["companyCosine"]
+    if said["dtype"] != "uint8" and max(said["std"]) < 1:
+        yield "std is below 1: mean and std are in units of 0..255, so those of networks for pixels of 0..1 times 255"
+    if cosine < COMPANY_COSINE_MIN:
+        yield (
+            f"a picture's vector depends on what is embedded with it (cosine {cosine:.3f} at worst, expected 1): "
+            "was the network exported in training mode, or quantized dynamically?"
+        )
 
 
 def _projected(report: dict[str, Any]) -> list[tuple[str, object]]:

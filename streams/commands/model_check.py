@@ -37,6 +37,8 @@ MEASURED_RUNS_MIN = 3
 NEIGHBOURS = 10
 SHEET_ROWS, SHEET_HITS = 8, 8
 PICTURES_MIN = 3
+COMPANY_COSINE_MIN = 0.999
+"""Below it a picture's place among its look-alikes depends on what it was embedded with."""
 SHOWN_SIDE_MAX = 336
 """Pixels of a picture that is kept to be shown: twice a card's, for the little that is lost by scaling twice."""
 
@@ -59,6 +61,8 @@ class Tried:
     """float32[N, D], of unit length."""
     unusable: Sequence[tuple[str, str]]
     """Names of the others, and why."""
+    company_cosine: float = 1.0
+    """The least cosine of a picture's vector alone and of that which it gets in one run with others; should be 1."""
 
     @cached_property
     def searched(self) -> Vectors:
@@ -129,6 +133,7 @@ def tried(embedder: Embedder, pictures: Sequence[Picture], told: Callable[[int],
     kept: list[Picture] = []
     vectors: list[Vectors] = []
     unusable: list[tuple[str, str]] = []
+    run: list[Pixels] = []
     waiting = iter(pictures)
     while batch := list(itertools.islice(waiting, BATCH)):
         for picture in batch:
@@ -136,13 +141,27 @@ def tried(embedder: Embedder, pictures: Sequence[Picture], told: Callable[[int],
                 pixels = decode(picture.content, embedder.size, ImageLimits())
                 vectors.append(embedder.embed(pixels[None])[0])
                 kept.append(picture)
+                run += [pixels] if len(run) < BATCH else []
             except BadEvent as error:
                 unusable.append((picture.name, str(error)))
         told(len(batch))
     if len(kept) < PICTURES_MIN:
         why = f": {unusable[0][0]}: {unusable[0][1]}" if unusable else ""
         raise BadRequest(f"expected at least {PICTURES_MIN} pictures that can be used, got {len(kept)}{why}")
-    return Tried(embedder.model, kept, np.stack(vectors), unusable)
+    return Tried(embedder.model, kept, np.stack(vectors), unusable, _company_cosine(embedder, run, vectors))
+
+
+def _company_cosine(embedder: Embedder, run: Sequence[Pixels], alone: Sequence[Vectors]) -> float:
+    """Of the pictures of one run; `alone` begins with their vectors.
+
+    A worker embeds whatever waits together, and a request's picture by itself.  Networks that were exported in training
+    mode, or whose steps of int8 are chosen while they run, give other vectors then.
+    """
+    try:
+        together = embedder.embed(np.stack(run))
+    except BadEvent:  # no direction at all
+        return 0.0
+    return float(min(np.einsum("nd,nd->n", together, np.stack(alone[: len(run)]))))
 
 
 def agreement(one: Tried, other: Tried) -> Agreement:
