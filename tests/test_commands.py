@@ -766,8 +766,18 @@ async def test_similar_draws_its_answer(kindred, connection, settings, tmp_path)
         nowhere.exit_code,
         nowhere.stderr.splitlines()[-1],
     )
+    assert "1 without a picture, as gone.png: " in told.stderr.splitlines()[-1]
     page = decode(sheet.read_bytes(), 600)
     assert [True, True] == [bool((page == colour).all(axis=-1).any()) for colour in ((200, 0, 0), (0, 0, 200))]
+
+
+@pytest.mark.parametrize("option", ["--colour", "--threshold", "--timeout"])
+async def test_similar_takes_numbers_only(kindred, option):
+    """What is no number is refused before anybody is asked, also where it compares with nothing."""
+    told = await kindred("similar", "a", option, "nan")
+
+    assert 2 == told.exit_code
+    assert f"Invalid value for '{option}': 'nan' is not a number." in told.stderr
 
 
 async def test_similar_fails(kindred, connection, settings):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -22,14 +23,23 @@ from streams.reports.terminal import Terminal
 from streams.settings import Settings
 
 
+class Within(click.FloatRange):
+    """A number within bounds; click's own lets "nan" pass, which is within none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or an error of click's."""
+        number = super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is not a number.", param, ctx) if math.isnan(number) else number
+
+
 @click.command(short_help="Ask for items that look alike.")
 @click.argument("items", nargs=-1, metavar="[ITEM...]")
 @click.option("--image", metavar="FILE|LINK", help="A picture to look like, with or without items.")
 @click.option("-n", "hits", type=click.IntRange(1, 1_000), default=10, show_default=True, help="How many at most.")
 @click.option("--filters", metavar="TEXT", help="For example 'category:shoes AND price < 100'.")
-@click.option("--threshold", type=click.FloatRange(0, 100), help="Leave out what scores less.")
+@click.option("--threshold", type=Within(0, 100), help="Leave out what scores less.")
 @click.option("--out-of-stock", is_flag=True, help="Also what is out of stock.")
-@click.option("--colour", type=click.FloatRange(0, 1), help="How much colour alone counts beside the look.")
+@click.option("--colour", type=Within(0, 1), help="How much colour alone counts beside the look.")
 @click.option("--explain", is_flag=True, help="Why each hit is where it is, and what was removed by what.")
 @click.option(
     "--sheet",
@@ -38,7 +48,7 @@ from streams.settings import Settings
     help="Also draw what was asked for and its hits, with scores and flags.",
 )
 @click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(0.01, 600), default=5.0, show_default=True, help="Seconds."
+    "--timeout", "timeout_s", type=Within(0.01, 600), default=5.0, show_default=True, help="Seconds."
 )
 @click.option("--json", "as_json", is_flag=True, help="The result as it came.")
 def similar(
@@ -69,8 +79,11 @@ def similar(
         if sheet is not None:
             from streams.reports.answer_sheet import answer_sheet
 
-            terminal.file(sheet, await answer_sheet(connection, settings, items, image, result))
+            drawn = await answer_sheet(connection, settings, items, image, result)
+            terminal.file(sheet, drawn.png)
             terminal.note(f"drawn in {sheet}")
+            if drawn.missing:
+                terminal.note(f"{len(drawn.missing)} without a picture, as {drawn.missing[0]}", style="yellow")
 
     return with_broker(settings, work)
 

@@ -1,7 +1,7 @@
 """An answer as a contact sheet: what was looked for and its hits, with scores and flags, for `kindred similar --sheet`.
 
 The pictures are fetched as a worker would fetch them, with this command's own settings: relative links need its
-KINDRED_IMAGE_ROOT.  A picture that cannot be had costs its card nothing but the picture.
+KINDRED_IMAGE_ROOT.  A picture that cannot be had costs its card nothing but the picture, and it is told why.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from streams.settings import Settings
 
 SHOWN_SIDE_MAX = 336
 """Pixels of a picture before it is fitted into its card."""
+LINK_SHOWN = 200
+"""Characters of a link in a reason: data: links have the whole picture."""
 MOVED_MIN = 0.05
 """Of a score: less is not seen with one decimal."""
 FLAGS = {
@@ -38,14 +41,22 @@ LIMITS = RecordLimits(1 << 30, 1000, 1 << 30, 1 << 20, 1 << 30)
 """What is on the topics was let in by a worker, with its limits."""
 
 
+@dataclass(frozen=True)
+class AnswerSheet:
+    """A PNG, and why the pictures that are missing on it are: a reason each."""
+
+    png: bytes
+    missing: Sequence[str]
+
+
 async def answer_sheet(
     connection: Connection,
     settings: Settings,
     items: Sequence[str],
     image: str | None,
     result: Mapping[str, Any],
-) -> bytes:
-    """A PNG of the items and the image that were asked for, and of the result's hits."""
+) -> AnswerSheet:
+    """The items and the image that were asked for, and the result's hits."""
     fetcher = ImageFetcher(
         image_root=settings.image_root,
         allowed_hosts=settings.image_hosts,
@@ -70,7 +81,8 @@ async def answer_sheet(
     rules = ", ".join(map(str, result.get("appliedRules") or ()))
     about = f"{len(hits)} hits; 0 = no more alike than two random items, 100 = the same picture"
     title = "Looks like " + " and ".join(seed.title for seed in seeds)
-    return encode_png(contact_sheet(title, about + (f"; rules: {rules}" if rules else ""), [Row(seeds, cards)]))
+    page = contact_sheet(title, about + (f"; rules: {rules}" if rules else ""), [Row(seeds, cards)])
+    return AnswerSheet(encode_png(page), pictures.missing)
 
 
 class _Pictures:
@@ -80,6 +92,7 @@ class _Pictures:
         self._fetcher = fetcher
         self._names = AttributeNames.parse(settings.attributes)
         self._limits = ImageLimits(settings.image_bytes_max, settings.image_pixels_max)
+        self.missing: list[str] = []
 
     async def of_record(self, record: Mapping[str, Any], name: str | None) -> Pixels | None:
         """The picture of that name, or the first."""
@@ -93,7 +106,8 @@ class _Pictures:
     async def of_link(self, link: str) -> Pixels | None:
         try:
             return await asyncio.to_thread(shrunk, await self._fetcher.fetch(link), SHOWN_SIDE_MAX, self._limits)
-        except (BadEvent, Unavailable):
+        except (BadEvent, Unavailable) as error:
+            self.missing.append(f"{link[:LINK_SHOWN]}: {error}")
             return None
 
     async def of_text(self, text: str) -> Pixels | None:
@@ -102,7 +116,8 @@ class _Pictures:
             return await self.of_link(text)
         try:
             return shrunk(Path(text).read_bytes(), SHOWN_SIDE_MAX, self._limits)
-        except (BadEvent, OSError):
+        except (BadEvent, OSError) as error:
+            self.missing.append(f"{text}: {error}")
             return None
 
 
