@@ -232,7 +232,7 @@ class Index(mode.Service):
             return "the broker is not reached yet"
         if not self.loaded:
             return f"{self.lag()} messages of the truths are not read yet"
-        silence_s = self.reader.silence_s(self.clock_ms() / 1000)
+        silence_s = self.reader.silence_s()
         return f"the broker has not answered for {silence_s:.0f} s" if silence_s > SILENCE_S_MAX else None
 
     def lag(self, name: str | None = None) -> int:

@@ -6,7 +6,7 @@ Used by every stage that holds state: track for the partitions it owns, index fo
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -21,7 +21,12 @@ class TruthReader:
     """Reads partitions from given offsets on; `caught_up` once it has read what was there at its start."""
 
     def __init__(
-        self, connection: Connection, what: str, partitions: Iterable[TopicPartition], records_max: int = 500
+        self,
+        connection: Connection,
+        what: str,
+        partitions: Iterable[TopicPartition],
+        records_max: int = 500,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.connection = connection
         self.what = what
@@ -29,7 +34,12 @@ class TruthReader:
         self.records_max = records_max
         self.beginnings: dict[TopicPartition, int] = {}
         self.ends: dict[TopicPartition, int] = {}
-        self._connected_s = 0.0
+        self._clock_s = clock_s
+        self._answers: list[int | None] = [None] * len(self.partitions)
+        """By partition, when the last fetch was answered, as aiokafka has it: Unix ms, of a clock that may be set.
+
+        Good for telling one from another only."""
+        self._answered_s: float | None = None
         self._behind: set[TopicPartition] = set()
 
     consumer: LongPollConsumer
@@ -41,7 +51,7 @@ class TruthReader:
         self.consumer.pause(*self.partitions)  # else it fetches from the beginning until it is told where to start
         self.beginnings = await self.consumer.beginning_offsets(self.partitions)
         self.ends = await self.consumer.end_offsets(self.partitions)
-        self._connected_s = time.time()
+        self._answered_s = self._clock_s()
 
     def start(self, offsets: Mapping[TopicPartition, int] | None = None) -> None:
         """Read from these offsets on; a partition that they do not name, from the beginning of its log."""
@@ -69,19 +79,21 @@ class TruthReader:
         for tp in list(self._behind):
             if await self.consumer.position(tp) >= self.ends[tp]:
                 self._behind.discard(tp)
+        answers = [self.consumer.last_poll_timestamp(tp) for tp in self.partitions]
+        if answers != self._answers:
+            self._answers, self._answered_s = answers, self._clock_s()
         return batches
 
     def lag(self, tp: TopicPartition) -> int:
         """Messages that are on the broker and not read yet, as far as is known; 0 before it is connected."""
-        if not self._connected_s:
+        if self._answered_s is None:
             return 0
         high, position = self.consumer.highwater(tp), self.position(tp)
         return max(0, high - position) if high is not None and position is not None else 0
 
-    def silence_s(self, now_s: float) -> float:
-        """Seconds since the broker last answered a fetch, also one that brought nothing; `now_s` in Unix seconds."""
-        answered_ms = max((self.consumer.last_poll_timestamp(tp) or 0) for tp in self.partitions)
-        return now_s - max(answered_ms / 1000, self._connected_s)
+    def silence_s(self) -> float:
+        """Seconds since the broker last answered a fetch, also one that brought nothing; 0 before it is connected."""
+        return 0.0 if self._answered_s is None else self._clock_s() - self._answered_s
 
     def position(self, tp: TopicPartition) -> int | None:
         """Offset of the next message to read; None when it is not placed yet."""
