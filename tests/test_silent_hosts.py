@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from models.errors import BadEvent, Unavailable
@@ -70,6 +72,24 @@ def test_one_tries_it_after_its_rest() -> None:
         assert hosts.rests_s() == REST_S / 2
 
     hosts.ask()
+
+
+def test_those_turned_away_do_not_come_at_once() -> None:
+    """The first comes when the rest is over, the others spread over as long again, however many they are."""
+    hosts = Hosts()
+    hosts.silence(SILENCES_MAX)
+    for _ in range(2):
+        rest_s = hosts.rests_s()
+        for count in (10, 100, 1_000):
+            moments = sorted(hosts.rests_s() for _ in range(count))
+            pauses = [later - earlier for earlier, later in itertools.pairwise(moments)]
+
+            assert rest_s < moments[0] < rest_s * (1 + 2 / count)
+            assert rest_s * (2 - 3 / count) < moments[-1] < 2 * rest_s
+            assert max(pauses) < 2 * rest_s / count
+
+        hosts.now += rest_s
+        hosts.silence()
 
 
 def test_rests_grow_up_to_a_bound_until_it_answers() -> None:

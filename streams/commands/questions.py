@@ -47,9 +47,7 @@ class Within(click.FloatRange):
     metavar="FILE.png",
     help="Also draw what was asked for and its hits, with scores and flags.",
 )
-@click.option(
-    "--timeout", "timeout_s", type=Within(0.01, 600), default=5.0, show_default=True, help="Seconds."
-)
+@click.option("--timeout", "timeout_s", type=Within(0.01, 600), default=5.0, show_default=True, help="Seconds.")
 @click.option("--json", "as_json", is_flag=True, help="The result as it came.")
 def similar(
     items: tuple[str, ...], image: str | None, sheet: Path | None, timeout_s: float, as_json: bool, **typed: Any

@@ -4,12 +4,14 @@ A fetch that waits for a silent host has a place among those in work for as long
 few hundred pictures of one dead host keep those of all others waiting for minutes.
 
 * A host that rests is not asked: `HostRests`, at once, which says when to come again.
-* After its rest one fetch tries it.  The others come again when it is known what came of that.
+* After its rest one fetch tries it.  The others come again when it is known what came of that: the first that was told
+  so at the end of the rest, and all further ones spread over as long a time again, so that they do not come at once.
 * An answer of any kind, an error too, ends it.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -24,6 +26,8 @@ REST_S_MAX = 60.0
 """So long a host that is back may go unnoticed."""
 HOSTS_MAX = 10_000
 """The one that was silent first is forgotten first."""
+SPREAD = (math.sqrt(5) - 1) / 2
+"""The golden ratio: fractions of its multiples lie about evenly between 0 and 1, however many they are."""
 
 
 class HostSilent(Unavailable):
@@ -39,6 +43,8 @@ class _Host:
     silences: int = 0
     rest_s: float = 0.0
     until: float = 0.0
+    turned_away: int = 0
+    """Fetches that were told to come again, in this rest."""
 
 
 class SilentHosts:
@@ -59,7 +65,9 @@ class SilentHosts:
         if known := self._hosts.get(host):
             left_s = known.until - self._clock()
             if left_s > 0:
-                raise HostRests(f"{host} has not answered lately, and is not asked for {left_s:.0f} s", left_s)
+                again_s = left_s + known.turned_away * SPREAD % 1 * known.rest_s
+                known.turned_away += 1
+                raise HostRests(f"{host} has not answered lately, and is not asked for {left_s:.0f} s", again_s)
             if known.rest_s:
                 known.until = self._clock() + self._first_rest_s
         try:
@@ -79,5 +87,6 @@ class SilentHosts:
         if known.silences >= SILENCES_MAX:
             known.rest_s = min(2 * known.rest_s or self._first_rest_s, REST_S_MAX)
             known.until = self._clock() + known.rest_s
+            known.turned_away = 0
         if len(self._hosts) > HOSTS_MAX:
             self._hosts.popitem(last=False)
