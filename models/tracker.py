@@ -260,7 +260,7 @@ class Tracker:
         due = {each.link for each in embedding.images if each.retry_at is not None and each.retry_at <= until_ms}
         if due:
             images = tuple(
-                ImageEmbedding(each.link, attempt=each.attempt) if each.link in due else each
+                ImageEmbedding(each.link, attempt=each.attempt, rests=each.rests) if each.link in due else each
                 for each in embedding.images
             )
             self.requests_due[item_id] = ImageRequest(record.image_version, images, embedding.model, at=now_ms)

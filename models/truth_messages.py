@@ -96,7 +96,9 @@ class ImageEmbedding(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     error: str | None = None
     """Why there is no vector, for people."""
     attempt: int = 0
-    """How often a host that did not answer has been asked."""
+    """How often it was to be fetched from a host that did not answer."""
+    rests: int = 0
+    """How many of these times the host was not asked, because it was left alone."""
     retry_at: int | None = None
     """Unix ms of the next attempt; None with an error: given up."""
 

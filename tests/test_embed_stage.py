@@ -305,7 +305,7 @@ async def test_a_host_that_is_left_alone_was_not_asked() -> None:
         for rests, delay_s in enumerate(delays_s, start=1):
             *_, found = await stage.settled()
             assert found is not None
-            assert (found[A].attempt, found[A].retry_at) == (rests, T + delay_s * 1000)
+            assert (found[A].attempt, found[A].rests, found[A].retry_at) == (rests, rests, T + delay_s * 1000)
             assert stage.pictures.asked == {A: rests}
             stage.read_back()
             stage.tracker.advance(T + delay_s * 1000)
@@ -320,15 +320,16 @@ async def test_a_host_that_is_left_alone_was_not_asked() -> None:
         *_, given_up = await stage.settled()
 
     assert given_up is not None
-    assert (given_up[A].attempt, given_up[A].retry_at) == (8, None)
-    assert len(stage.topics.logs["dead-letters"]) == 1
+    assert (given_up[A].attempt, given_up[A].rests, given_up[A].retry_at) == (8, 7, None)
+    (letter,) = stage.topics.logs["dead-letters"]
+    assert dict(letter.headers)["kindred_reason"].endswith(b"away (asked once, and left alone 7 times)")
 
 
 def test_pauses_grow_up_to_an_hour() -> None:
     """However long a host rests."""
     stage = SimpleNamespace(settings=Settings(), clock_ms=lambda: T)
     for attempt, pause_s in ((1, 2), (11, 2048), (12, 3600), (5_000, 3600)):
-        assert Embed._asked_again(stage, A, attempt, HostRests("it rests", 1)).retry_at == T + pause_s * 1000  # type: ignore[arg-type]
+        assert Embed._asked_again(stage, A, attempt, 0, HostRests("it rests", 1)).retry_at == T + pause_s * 1000  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("between", ["removed", "deleted"])

@@ -233,8 +233,7 @@ class Embed(mode.Service):
         attempts_max = self.settings.image_attempts_max
         given_up = [each for each in images if each.error and each.attempt >= attempts_max and each.retry_at is None]
         if given_up and any(each.attempt for each in request.images if not each.error):
-            reason = f"{given_up[0].link}: {given_up[0].error} (asked {given_up[0].attempt} times)"
-            self._set_aside(outbox, event.message, Unavailable(reason))
+            self._set_aside(outbox, event.message, Unavailable(_why_given_up(given_up[0])))
         embedding = ItemEmbedding(request.image_version, self.vectors.model, tuple(images), self.writer)
         return Message(event.key, write_message(embedding))
 
@@ -281,20 +280,30 @@ class Embed(mode.Service):
             return ImageEmbedding(name, error=str(error))
         except HostRests as error:  # nothing is given up that was not asked for, but all of it waits longer each time
             self.metrics.images.labels("unavailable").inc()
-            return self._asked_again(name, image.attempt + 1, error)
+            return self._asked_again(name, image.attempt + 1, image.rests + 1, error)
         except Unavailable as error:
             self.metrics.images.labels("unavailable").inc()
             attempt = image.attempt + 1
             if attempt >= self.settings.image_attempts_max:
-                return ImageEmbedding(name, error=str(error), attempt=attempt)
-            return self._asked_again(name, attempt, error)
+                return ImageEmbedding(name, error=str(error), attempt=attempt, rests=image.rests)
+            return self._asked_again(name, attempt, image.rests, error)
         self.metrics.images.labels(found.outcome).inc()
         return ImageEmbedding(name, digest=found.digest, vector=found.packed.vector, colour=found.packed.colour)
 
-    def _asked_again(self, name: str, attempt: int, error: Unavailable) -> ImageEmbedding:
+    def _asked_again(self, name: str, attempt: int, rests: int, error: Unavailable) -> ImageEmbedding:
         """An image without a vector, and when track is to ask for it again."""
         doublings = min(attempt - 1, 30)  # attempts have no bound while a host rests
         delay_s = min(self.settings.image_retry_s * 2**doublings, RETRY_DELAY_S_MAX)
         delay_s = max(delay_s, error.retry_after_s or 0.0)
         retry_at = self.clock_ms() + int(delay_s * 1000)
-        return ImageEmbedding(name, error=str(error), attempt=attempt, retry_at=retry_at)
+        return ImageEmbedding(name, error=str(error), attempt=attempt, rests=rests, retry_at=retry_at)
+
+
+def _why_given_up(image: ImageEmbedding) -> str:
+    """For people: what came of the last attempt, and how many there were."""
+    left_alone = f", and left alone {_times(image.rests)}" if image.rests else ""
+    return f"{image.link}: {image.error} (asked {_times(image.attempt - image.rests)}{left_alone})"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -110,6 +110,7 @@ class ItemReport:
                     "digest": image.digest,
                     "error": image.error,
                     "attempt": image.attempt,
+                    "rests": image.rests,
                     "retryAt": image.retry_at,
                 }
                 for image in self.images
