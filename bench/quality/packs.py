@@ -70,12 +70,13 @@ def load_split(shared: Path, split: Split, quality: Any, kinds: Iterable[str] | 
         [row["data"] for row in rows],
         np.array([row["category"] for row in rows]),
         np.array(senders) if senders else None,
-        {kind: [_png(picture) for picture in by_kind[kind]] for kind in wanted},
+        {kind: [png(picture) for picture in by_kind[kind]] for kind in wanted},
         picked,
     )
 
 
-def _png(picture: Image.Image) -> bytes:
+def png(picture: Image.Image) -> bytes:
+    """A picture as a PNG file, so that nothing happens to its pixels."""
     file = io.BytesIO()
     picture.save(file, "PNG", compress_level=1)
     return file.getvalue()
