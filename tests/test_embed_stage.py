@@ -31,6 +31,7 @@ from models.truth_messages import (
     read_item_embedding,
     write_message,
 )
+from streams.embed.image_attempts import ImageAttempts
 from streams.embed.silent_hosts import HostRests
 from streams.embed.stage import Embed
 from streams.embed.unread_images import UnreadImages
@@ -325,11 +326,15 @@ async def test_a_host_that_is_left_alone_was_not_asked() -> None:
     assert dict(letter.headers)["kindred_reason"].endswith(b"away (asked once, and left alone 7 times)")
 
 
-def test_pauses_grow_up_to_an_hour() -> None:
+async def test_pauses_grow_up_to_an_hour() -> None:
     """However long a host rests."""
-    stage = SimpleNamespace(settings=Settings(), clock_ms=lambda: T)
+    pictures: Any = Pictures()
+    pictures.failing[A] = HostRests("it rests", 1)
+    attempts = ImageAttempts(Settings(), Metrics(), lambda: T, pictures)
     for attempt, pause_s in ((1, 2), (11, 2048), (12, 3600), (5_000, 3600)):
-        assert Embed._asked_again(stage, A, attempt, 0, HostRests("it rests", 1)).retry_at == T + pause_s * 1000  # type: ignore[arg-type]
+        tried = await attempts.attempt(ImageEmbedding(A, attempt=attempt - 1), A)
+
+        assert (attempt, T + pause_s * 1000) == (tried.attempt, tried.retry_at)
 
 
 @pytest.mark.parametrize("between", ["removed", "deleted"])

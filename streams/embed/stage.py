@@ -9,7 +9,8 @@
 4. Requests are acknowledged in the order they came, after their results were: what a stop finds in work is done again.
    (Anything that acknowledges by itself loses events on a graceful stop.)
 
-A host that does not answer is no failure of the request: the embedding says so, and when to ask again; track does that.
+A host that does not answer is no failure of the request: the embedding says so, and when to ask again
+(`image_attempts.py`); track does that.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ from models.truth_messages import (
 )
 from streams import topics
 from streams.connection import Connection
+from streams.embed.image_attempts import ImageAttempts
 from streams.embed.model_guard import check_model
-from streams.embed.silent_hosts import HostRests
 from streams.embed.unread_images import Images, UnreadImages, what_came
 from streams.embed.vectors import ImageVectors
 from streams.kafka.dead_letters import DeadLetterLimit, dead_letter
@@ -47,8 +48,6 @@ from streams.metrics import Metrics
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
-
-RETRY_DELAY_S_MAX = 3600.0
 
 
 @dataclass(eq=False)
@@ -76,8 +75,8 @@ class Embed(mode.Service):
         self.settings = settings
         self.metrics = metrics
         self.writer = writer
-        self.clock_ms = clock_ms
         self.vectors = vectors
+        self.attempts = ImageAttempts(settings, metrics, clock_ms, vectors)
         self.limit = DeadLetterLimit(settings.dead_letter_share_max)
         self._connected = asyncio.Event()
         self._app: faust.App | None = None
@@ -230,10 +229,8 @@ class Embed(mode.Service):
         self._unread.put(event.key, unread)
         # Of one image by far the most are; gathering it would wait for three turns of the loop.
         images = [await making[0]] if len(making) == 1 else await asyncio.gather(*making)
-        attempts_max = self.settings.image_attempts_max
-        given_up = [each for each in images if each.error and each.attempt >= attempts_max and each.retry_at is None]
-        if given_up and any(each.attempt for each in request.images if not each.error):
-            self._set_aside(outbox, event.message, Unavailable(_why_given_up(given_up[0])))
+        if reason := self.attempts.given_up(request.images, images):
+            self._set_aside(outbox, event.message, Unavailable(reason))
         embedding = ItemEmbedding(request.image_version, self.vectors.model, tuple(images), self.writer)
         return Message(event.key, write_message(embedding))
 
@@ -273,37 +270,4 @@ class Embed(mode.Service):
             return await self._carried(known)
         if image.error:
             return await self._carried(image)
-        try:
-            found = await self.vectors.of_link(image.link)
-        except BadEvent as error:
-            self.metrics.images.labels("refused").inc()
-            return ImageEmbedding(name, error=str(error))
-        except HostRests as error:  # nothing is given up that was not asked for, but all of it waits longer each time
-            self.metrics.images.labels("unavailable").inc()
-            return self._asked_again(name, image.attempt + 1, image.rests + 1, error)
-        except Unavailable as error:
-            self.metrics.images.labels("unavailable").inc()
-            attempt = image.attempt + 1
-            if attempt >= self.settings.image_attempts_max:
-                return ImageEmbedding(name, error=str(error), attempt=attempt, rests=image.rests)
-            return self._asked_again(name, attempt, image.rests, error)
-        self.metrics.images.labels(found.outcome).inc()
-        return ImageEmbedding(name, digest=found.digest, vector=found.packed.vector, colour=found.packed.colour)
-
-    def _asked_again(self, name: str, attempt: int, rests: int, error: Unavailable) -> ImageEmbedding:
-        """An image without a vector, and when track is to ask for it again."""
-        doublings = min(attempt - 1, 30)  # attempts have no bound while a host rests
-        delay_s = min(self.settings.image_retry_s * 2**doublings, RETRY_DELAY_S_MAX)
-        delay_s = max(delay_s, error.retry_after_s or 0.0)
-        retry_at = self.clock_ms() + int(delay_s * 1000)
-        return ImageEmbedding(name, error=str(error), attempt=attempt, rests=rests, retry_at=retry_at)
-
-
-def _why_given_up(image: ImageEmbedding) -> str:
-    """For people: what came of the last attempt, and how many there were."""
-    left_alone = f", and left alone {_times(image.rests)}" if image.rests else ""
-    return f"{image.link}: {image.error} (asked {_times(image.attempt - image.rests)}{left_alone})"
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
+        return await self.attempts.attempt(image, name)
