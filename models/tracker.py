@@ -12,7 +12,6 @@ Which of two messages is newer is told by `written`, except for levels of stock:
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping
 from itertools import islice
 
@@ -21,6 +20,7 @@ from msgspec.structs import replace
 
 from models.change_events import CatalogChange
 from models.effects import Alert, Effects
+from models.flag_turns import FlagTurns
 from models.image_retries import ImageRetries
 from models.record import AttributeNames, Record, RecordLimits, parse_record
 from models.stock import Flags, Level, alerts, flags, may_turn, next_turn_ms, turns_by_time
@@ -37,14 +37,12 @@ from models.truth_messages import (
 )
 
 DELETED_MAX = 10_000
-TURNS_SLACK = 1_000
-"""Outdated turns that may be kept, beside as many as there are items."""
 
 
 class ItemState:
     """What is known of one item."""
 
-    __slots__ = ("embedding", "flags", "level", "record", "turn_ms")
+    __slots__ = ("embedding", "flags", "level", "record")
 
     def __init__(self) -> None:
         self.record: ItemRecord | None = None
@@ -53,8 +51,6 @@ class ItemState:
         """The best that was ever seen for the images it has now, not necessarily the last on the topic."""
         self.flags: Flags | None = None
         """As they were last told; the quantity in them may be of before a level that turned none."""
-        self.turn_ms: int | None = None
-        """Unix ms at which time alone changes the flags."""
 
 
 class Tracker:
@@ -77,7 +73,7 @@ class Tracker:
         self._count = 0
         self._turned: dict[str, None] = {}
         """Items of which the flags may be others than were last told; those whose level is due are not all here."""
-        self._turns: list[tuple[int, str]] = []
+        self.turns = FlagTurns()
         self.retries = ImageRetries()
 
     # Events.
@@ -137,7 +133,8 @@ class Tracker:
         self.deletes_due[item_id] = gone
         self.remember_deleted(item_id, gone)
         self.records_due.pop(item_id, None)
-        state.record = state.embedding = state.turn_ms = None
+        state.record = state.embedding = None
+        self.turns.schedule(item_id, None)
 
     def stock(self, item_id: str, level: Level) -> bool:
         """A level of stock; False when it comes too late (a newer one is known)."""
@@ -156,12 +153,9 @@ class Tracker:
 
     def advance(self, now_ms: int) -> None:
         """What time alone brings: windows of sales that open or close, images to ask for again."""
-        while self._turns and self._turns[0][0] <= now_ms:
-            due_ms, item_id = heapq.heappop(self._turns)
-            state = self.items.get(item_id)
-            if state and state.turn_ms == due_ms:
-                self._turned[item_id] = None
-                self.schedule_turn(item_id, state, now_ms)
+        for item_id in self.turns.take(now_ms):
+            self._turned[item_id] = None
+            self.schedule_turn(item_id, self.items[item_id], now_ms)
         for item_id, until_ms in self.retries.take(now_ms):
             state = self.items.get(item_id)
             if state and state.record and state.embedding and is_current(state.embedding, state.record):
@@ -234,7 +228,7 @@ class Tracker:
 
     def next_due_ms(self) -> int | None:
         """Unix ms at which `advance` has something to do, if nothing else comes."""
-        moments = (self._turns[0][0] if self._turns else None, self.retries.next_due_ms())
+        moments = (self.turns.next_due_ms(), self.retries.next_due_ms())
         return min((each for each in moments if each is not None), default=None)
 
     def ask(self, item_id: str, state: ItemState, version: int, links: Mapping[str, str], at_ms: int) -> None:
@@ -267,13 +261,7 @@ class Tracker:
 
     def schedule_turn(self, item_id: str, state: ItemState, now_ms: int) -> None:
         """Remember when time alone changes the flags."""
-        before, state.turn_ms = state.turn_ms, next_turn_ms(state.record.facts, now_ms) if state.record else None
-        if state.turn_ms is None or state.turn_ms == before:
-            return
-        heapq.heappush(self._turns, (state.turn_ms, item_id))
-        if len(self._turns) > 2 * len(self.items) + TURNS_SLACK:  # of sales whose ends were moved again and again
-            self._turns = [(each.turn_ms, known) for known, each in self.items.items() if each.turn_ms is not None]
-            heapq.heapify(self._turns)
+        self.turns.schedule(item_id, next_turn_ms(state.record.facts, now_ms) if state.record else None)
 
     def _drop_if_empty(self, item_id: str) -> None:
         state = self.items.get(item_id)

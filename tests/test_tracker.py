@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import tracker as tracker_module
+from models import flag_turns
 from models.change_events import CatalogChange
 from models.effects import Effects
 from models.errors import BadEvent
@@ -417,14 +417,14 @@ def test_late_levels_are_ignored_however_late() -> None:
 @pytest.mark.parametrize("moved", [False, True])
 def test_prices_that_change_within_a_sale_do_not_pile_up(moved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """One turn is remembered for an item, or few where its end moves too; the last one still turns the flag."""
-    monkeypatch.setattr(tracker_module, "TURNS_SLACK", 5)
+    monkeypatch.setattr(flag_turns, "OUTDATED_MAX", 5)
     tracker = Tracker("w", NAMES, LIMITS, low_stock_at=5)
     end = T + 1_000
     for price in range(1, 100):
         end += moved
         record = {"price": price, "list_price": 500, "sale_until": end}
         tracker.catalog(CatalogChange("item", record), T, T)
-        assert len(tracker._turns) <= (7 if moved else 1)
+        assert len(tracker.turns._queue) <= (7 if moved else 1)
     assert [alert.alert for alert in tracker.take(T).alerts] == ["new"]
 
     for now_ms, alerts in ((end - 1, []), (end, ["sale_over"])):
