@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from unittest import mock
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from models import flag_turns
 from models.flag_turns import FlagTurns
 
-ITEMS = st.sampled_from("abc")
-MOMENTS = st.integers(0, 20)
+ITEMS = st.sampled_from("ab")
+MOMENTS = st.integers(0, 6)
 TOLD = st.tuples(ITEMS, MOMENTS | st.none())
 
 
+@example([("a", 2), ("a", 5), 3, 5], 1_000)
 @given(st.lists(TOLD | MOMENTS, max_size=60), st.sampled_from([0, 1, 1_000]))
 def test_as_a_dictionary_of_moments_would(steps: list[tuple[str, int | None] | int], outdated_max: int) -> None:
     """Told moments, and times that come: with and without outdated moments being thrown away."""
