@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from streams import topics
 from streams.brokers.jars import kafka_version
 from streams.settings import PREFIX, Settings
 
@@ -230,6 +231,23 @@ def test_the_readme_lists_every_setting_with_its_default() -> None:
         elif name not in ("MODEL", "TOPIC_PREFIX"):  # they say it in words
             text = ",".join(default) if isinstance(default, tuple) else str(default or "")
             assert text == told[name].strip("`"), name
+
+
+def test_the_readme_lists_every_topic_as_it_is_made() -> None:
+    """Its partitions, whether their number is ours to say, and what it keeps for how long."""
+    rows = re.findall(
+        r"^\| `([a-z.-]+)` \|[^|]*\|[^|]*\|([^|]*)\|([^|]*)\|$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    keeps = {str(topics.WEEK_MS): ", a week", str(topics.DAY_MS): ", a day", None: ""}
+    shards = 7
+
+    assert {name: (partitions.strip(), policy.strip()) for name, partitions, policy in rows} == {
+        each.name: (
+            ("n" if each.partitions == shards else str(each.partitions)) + ", exact" * each.ours,
+            each.config["cleanup.policy"] + keeps[each.config.get("retention.ms")],
+        )
+        for each in topics.topic_table(Settings(shards=shards))
+    }
 
 
 def test_the_image_gets_what_it_copies_and_no_more() -> None:
