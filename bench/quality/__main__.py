@@ -36,6 +36,7 @@ BASELINES = {
     "SqueezeNet 1.1 (224)": "squeezenet_v1.1_224",
     "MobileNetV1 1.0 (224)": "mobilenet_v1_1.0_224",
     "MobileNetV2 1.0 (224)": "mobilenet_v2_1.0_224",
+    "MobileNet EdgeTPU 0.75 (224)": "mobilenet_edgetpu_0.75_224",
 }
 TRIVIAL = {"colour histogram 8 x 8 x 8": ("hist888", 96)}
 SEEN_BESIDE = ("MobileNetV1 0.5 (160)", "MobileNetV2 1.0 (224)")
