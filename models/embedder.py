@@ -23,6 +23,7 @@ Easy to get wrong:
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 from pathlib import Path
@@ -173,7 +174,7 @@ def _said(path: Path) -> Said | None:
     if not path.exists():
         return None
     try:
-        return msgspec.json.decode(_read(path), type=Said)
+        return msgspec.json.decode(_read(path).removeprefix(codecs.BOM_UTF8), type=Said)  # as Windows writes it
     except msgspec.DecodeError as error:  # also ValidationError
         raise BadModel(f"{path}: {error}") from error
 

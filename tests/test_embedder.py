@@ -319,6 +319,15 @@ def test_preprocessing_that_makes_no_sense_is_refused(tmp_path: Path, changes: d
         Embedder(model(tmp_path, graph("Flatten"), **changes))
 
 
+def test_a_byte_order_mark_is_no_part_of_the_json(tmp_path: Path) -> None:
+    """Editors on Windows begin a file with one; the model is the same."""
+    path = model(tmp_path, graph("Flatten"))
+    before = Embedder(path).model
+    said = path.with_suffix(".json")
+    said.write_bytes(b"\xef\xbb\xbf" + said.read_bytes())
+    assert Embedder(path).model == before
+
+
 def test_missing_files_are_told_apart(tmp_path: Path) -> None:
     """No .json beside the model, one that is none, and no model; the error is one of Kindred's."""
     path = model(tmp_path, graph("Flatten"))

@@ -38,7 +38,7 @@ BASELINES = {
     "MobileNetV2 1.0 (224)": "mobilenet_v2_1.0_224",
     "MobileNet EdgeTPU 0.75 (224)": "mobilenet_edgetpu_0.75_224",
 }
-TRIVIAL = {"colour histogram 8 x 8 x 8": ("hist888", 96)}
+TRIVIAL = {"32 x 32 pixels": ("pixels32", 32), "colour histogram 8 x 8 x 8": ("hist888", 96)}
 SEEN_BESIDE = ("MobileNetV1 0.5 (160)", "MobileNetV2 1.0 (224)")
 IN_WORDS = 3
 
