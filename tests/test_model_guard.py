@@ -10,7 +10,7 @@ from models.embedder import Embedder
 from models.truth_messages import ImageEmbedding, ItemEmbedding, write_message
 from models.vectors import pack_half
 from streams.connection import Connection
-from streams.embed.model_guard import OtherModel, check_model
+from streams.embed.model_guard import LOOK_BACK, OtherModel, check_model
 from streams.kafka.outbox import Message, Outbox
 from streams.settings import Settings
 from streams.topics import ITEM_EMBEDDINGS
@@ -40,13 +40,20 @@ async def on_topic(broker: TestBroker, settings: Settings, values: list[bytes | 
 
 
 @pytest.mark.parametrize(
-    "last", [[], [None], [b"none of ours"], [write_message(ItemEmbedding(2, "other@0123456789ab", ()))]]
+    "last",
+    [
+        [],
+        [None],
+        [None] * (LOOK_BACK + 1),
+        [b"none of ours"],
+        [write_message(ItemEmbedding(2, "other@0123456789ab", ()))],
+    ],
+    ids=["nothing", "a tombstone", "many tombstones", "a message of others", "an item without a picture"],
 )
 async def test_another_model_is_refused_by_both_names(
     broker: TestBroker, topic_prefix: str, tmp_path: Path, last: list[bytes | None]
 ) -> None:
-    """The error names the topic's model and this one's, with their dimensions; what stands behind it, a tombstone,
-    a message of others or an item without a picture, hides nothing."""
+    """The error names the topic's model and this one's, with their dimensions; what stands behind it hides nothing."""
     settings = Settings(broker=broker.bootstrap, topic_prefix=topic_prefix, shards=SHARDS)
     embedder = Embedder(model(tmp_path, graph("Flatten")))
     connection = await on_topic(broker, settings, [embedding("other@0123456789ab", 24), *last])

@@ -22,7 +22,9 @@ from streams.kafka.truths import TruthReader
 from streams.settings import Settings
 
 LOOK_BACK = 200
-"""Messages of each partition: the last one may be a tombstone, which names no model."""
+"""Messages of each partition at first: the last ones may be tombstones, which name no model."""
+LOOK_FURTHER = 10
+"""Times as many where all of them are."""
 
 
 class OtherModel(KindredError):
@@ -36,14 +38,24 @@ async def check_model(connection: Connection, settings: Settings, embedder: Embe
     reader = TruthReader(connection, "model check", places)
     await reader.connect()
     try:
-        reader.start({tp: max(reader.beginnings[tp], reader.ends[tp] - LOOK_BACK) for tp in places})
+        found = await _newest(reader, LOOK_BACK)
+    finally:
+        await reader.stop()
+    _check(found, embedder, topic)
+
+
+async def _newest(reader: TruthReader, look_back: int) -> list[ItemEmbedding]:
+    """Embeddings among the last messages of the partitions; none only where the whole log has none."""
+    while True:
+        starts = {tp: max(reader.beginnings[tp], reader.ends[tp] - look_back) for tp in reader.partitions}
+        reader.start(starts)
         found: list[ItemEmbedding] = []
         while not reader.caught_up:
             for messages in (await reader.poll()).values():
                 found += filter(None, map(_read, messages))
-    finally:
-        await reader.stop()
-    _check(found, embedder, topic)
+        if found or starts == reader.beginnings:
+            return found
+        look_back *= LOOK_FURTHER
 
 
 def _read(message: Any) -> ItemEmbedding | None:
