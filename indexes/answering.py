@@ -108,7 +108,7 @@ class Answering:
             try:
                 asked.append(self._question(number, entry, images, known.get(number)))
             except BadRequest as error:
-                failed[number] = error
+                failed[number] = error.kept()
         return asked, failed
 
     def _question(

@@ -12,9 +12,20 @@ Every message says what was expected and what came.
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class KindredError(Exception):
     """Base of the errors that Kindred expects and knows how to go on from."""
+
+    def kept(self) -> Self:
+        """The error, to be kept as a value.
+
+        Its traceback would keep the frames that it came through, and they the error: what a caller had sent, ten
+        megabytes maybe, would stay until the collector came by.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
 
 class BadEvent(KindredError):

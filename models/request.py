@@ -131,7 +131,7 @@ def parse_requests(body: bytes | None, limits: RequestLimits, index_name: str) -
         if not 1 <= len(entries) <= limits.entries_max:
             raise BadRequest(f"requests: expected 1 to {limits.entries_max} entries, got {len(entries):,}")
     except BadRequest as error:
-        return Batch(True, (error,))
+        return Batch(True, (error.kept(),))
     return Batch(False, tuple([_entry(entry, limits, index_name) for entry in entries]))
 
 
@@ -170,7 +170,7 @@ def _entry(fields: Any, limits: RequestLimits, index_name: str) -> Request | Bad
             raise BadRequest(f"expected a request as an object, got {kind_of(fields)}")
         return _Reader(limits, index_name).read(fields)
     except BadRequest as error:
-        return error
+        return error.kept()
 
 
 class _Reader:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
 from typing import Any
 
 import orjson
@@ -377,6 +379,21 @@ def test_limits_are_settings() -> None:
     (only,) = parsed({"objectID": "a"}, limits).entries
     assert isinstance(only, Request)
     assert only.count == 3
+
+
+@pytest.mark.parametrize("body", [b"x" * 9_000_000, b'{"threshold":' + b"x" * 1_000 + b"}", b'{"model":{}}'])
+def test_a_mistake_does_not_keep_what_it_was_made_in(body: bytes) -> None:
+    """Its traceback would, with the message of megabytes that it came in, until the collector came by."""
+    gc.disable()
+    try:
+        held = sys.getrefcount(body)
+        batch = parse_requests(body, LIMITS, "items")
+
+        assert isinstance(batch.entries[0], BadRequest)
+        assert held == sys.getrefcount(body)
+        assert batch.entries[0].__traceback__ is None
+    finally:
+        gc.enable()
 
 
 def test_keys_are_counted_not_colons() -> None:

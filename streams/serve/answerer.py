@@ -91,7 +91,7 @@ class Answerer:
         try:
             packed = (await self.vectors.of_link(seed.link, seed.crop)).packed
         except (BadEvent, Unavailable) as error:
-            return error
+            return error.kept()
         vector = unpack_half(packed.vector, half_numbers(packed.vector))
         return self.index.raw_row(vector, unpack_half(packed.colour, NUMBERS))
 
