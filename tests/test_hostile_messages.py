@@ -196,3 +196,34 @@ async def test_what_is_too_large_for_dead_letters_is_cut(shop: Shop, installatio
     assert key.encode() in [letter.key for letter in outcome.stranded]
     assert f"had {len(LARGE):,} bytes" in notes.getvalue()
     await still_there(shop, installation.workers[0])
+
+
+@pytest.mark.parametrize("name", [topics.CATALOG_CHANGES, topics.STOCK_LEVELS, topics.WATCH])
+@pytest.mark.parametrize("large", ["headers", "value"])
+async def test_what_is_too_large_to_be_sent_home(name: str, large: str, shop: Shop, installation: Installation) -> None:
+    """An event at a partition that is not its home, of more bytes than the topic accepts that it goes to."""
+    key = f"far from home, {large}"
+    home = topics.partition_of(key.encode(), 4)
+    value = {topics.CATALOG_CHANGES: b"{}", topics.STOCK_LEVELS: b'{"quantity":1}', topics.WATCH: b"{}"}[name]
+    padding = b" " * 5_000_000
+    producer = AIOKafkaProducer(bootstrap_servers=shop.connection.broker, max_request_size=MESSAGE_BYTES_MAX)
+    await producer.start()
+    try:
+        await producer.send_and_wait(
+            shop.topic(name),
+            value + (padding if large == "value" else b""),
+            key=key.encode(),
+            headers=[("own", padding)] if large == "headers" else [],
+            partition=(home + 1) % 4,
+        )
+    finally:
+        await producer.stop()
+
+    async def set_aside() -> dict[str, str] | None:
+        letters = await shop.dead_letters()
+        found = [headers for k, _, headers in letters if k == key.encode() and headers["kindred_topic"].endswith(name)]
+        return found[-1] if found else None
+
+    letter = await wait_until(set_aside, 30, installation.workers[0].tail)
+    assert letter["kindred_reason"].startswith("BadEvent: expected at most")
+    await still_there(shop, installation.workers[0])

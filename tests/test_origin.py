@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from streams.kafka.origin import Origin, forwarded, origin_of
+from models.errors import BadEvent
+from streams.kafka.origin import FORWARDED_BYTES_MAX, Origin, forwarded, origin_of
 
 T = 1_700_000_000_000
 
@@ -52,3 +53,20 @@ def test_headers_that_only_look_like_ours_say_nothing(headers: list[tuple[str, b
 
     sent = forwarded(origin, b"k")
     assert origin == origin_of(message(topic="item-changes", offset=99, headers=sent.headers))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"value": bytes(FORWARDED_BYTES_MAX)},
+        {"headers": [("own", bytes(FORWARDED_BYTES_MAX))]},
+        {"headers": [("n", b"")] * (FORWARDED_BYTES_MAX // 10)},
+        {"headers": [("\u4e00" * (FORWARDED_BYTES_MAX // 3), None)]},
+        {"key": bytes(FORWARDED_BYTES_MAX)},
+    ],
+    ids=["value", "header", "headers", "name", "key"],
+)
+def test_what_no_topic_of_ours_accepts_is_not_sent_on(fields: dict[str, Any]) -> None:
+    """Whatever is large about it: the broker would refuse it each time."""
+    with pytest.raises(BadEvent, match=r"expected at most 3,900,000 bytes with all headers, got [34],[0-9,]+"):
+        forwarded(origin_of(message(**fields)), b"k")

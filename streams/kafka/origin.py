@@ -10,9 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from models.errors import BadEvent
+from streams import topics
 from streams.kafka.outbox import Message
 
 ORIGIN = "kindred_origin_"
+FORWARDED_BYTES_MAX = topics.MESSAGE_BYTES_MAX - 100_000
+"""Of an event that is sent on; beside it, a message has some bytes for itself."""
+HEADER_BYTES_MAX = 10
+"""For the two lengths of a header."""
 
 
 class Origin(NamedTuple):
@@ -65,7 +71,10 @@ def _number(text: bytes, bits: int) -> int:
 
 
 def forwarded(origin: Origin, item_key: bytes) -> Message:
-    """The event as a message of `item-changes`, keyed by its item."""
+    """The event as a message to its home partition, keyed by its item.
+
+    Raises BadEvent where it is more than a topic of ours accepts, with its headers.
+    """
     carried = [
         ("topic", origin.topic.encode()),
         ("partition", b"%d" % origin.partition),
@@ -74,5 +83,10 @@ def forwarded(origin: Origin, item_key: bytes) -> Message:
     ]
     if origin.key != item_key:
         carried.append(("key", origin.key) if origin.key is not None else ("key_is_null", b""))
-    own = [(ORIGIN + name, value) for name, value in carried]
-    return Message(item_key, origin.value, [*((n, v or b"") for n, v in origin.headers), *own], origin.timestamp_ms)
+    headers = [(name, value or b"") for name, value in origin.headers]
+    headers += [(ORIGIN + name, value) for name, value in carried]
+    size = len(item_key) + len(origin.value or b"")
+    size += sum(HEADER_BYTES_MAX + len(name.encode()) + len(value) for name, value in headers)
+    if size > FORWARDED_BYTES_MAX:
+        raise BadEvent(f"expected at most {FORWARDED_BYTES_MAX:,} bytes with all headers, got {size:,}")
+    return Message(item_key, origin.value, headers, origin.timestamp_ms)

@@ -26,8 +26,6 @@ from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
-FORWARDED_BYTES_MAX = topics.MESSAGE_BYTES_MAX - 100_000
-"""Of an event's value: with its headers it must be no more than `item-changes` accepts."""
 KIND = "kindred_kind"
 """Header of `item-changes` that says which reader understands the event."""
 
@@ -131,9 +129,6 @@ class EventIntake:
             raise BadEvent(f"expected a header {KIND} that names a topic of events, got {kind!r}")
 
     def _forward(self, message: Any, item_id: str, kind: str) -> None:
-        size = len(message.value or b"")
-        if size > FORWARDED_BYTES_MAX:
-            raise BadEvent(f"expected at most {FORWARDED_BYTES_MAX:,} bytes, got {size:,}")
         key = item_id.encode()
         event = forwarded(origin_of(message), key)
         event = replace(event, headers=[*event.headers, (KIND, kind.encode())])
