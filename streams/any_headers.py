@@ -9,20 +9,14 @@ digits for a byte that is none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.unpacking import (
-    FETCH_UNPACKED_BYTES_MAX,
-    UnpacksToTooMuch,
-    in_its_place,
-    limit_unpacking,
-    unpacked_bytes,
-)
+from streams.unpacking import UnpacksToTooMuch, in_its_place, limit_unpacking, may_unpack
 
 _LENGTH_AT, _HEAD_BYTES = 8, 12
 """Where a batch says how long it is, and how many bytes come before those that it counts."""
@@ -40,16 +34,16 @@ class _Records:
     def __init__(self, data: bytes) -> None:
         self._batches = MemoryRecords(data)
         self._data = memoryview(data)
-        self._unpacked_bytes = 0
+        self._is_handed_out = False
         self.size_in_bytes = self._batches.size_in_bytes
 
     def has_next(self) -> bool:
-        """Whether there is a batch more; if not so for its limit alone, the fetcher asks for that one again."""
-        return self._unpacked_bytes < FETCH_UNPACKED_BYTES_MAX and self._batches.has_next()
+        """Whether there is a batch more; if not so for the limit alone, the fetcher asks for that one again.
 
-    def count(self, unpacked: int) -> None:
-        """A batch has unpacked to so many bytes."""
-        self._unpacked_bytes += unpacked
+        It first asks when a fetch comes, and without a batch would skip what it takes for one that is cut off.
+        """
+        may_hand_out, self._is_handed_out = may_unpack() or not self._is_handed_out, True
+        return may_hand_out and self._batches.has_next()
 
     def next_batch(self) -> _Batch | None:
         batch = self._batches.next_batch()
@@ -57,16 +51,15 @@ class _Records:
             return None
         end = _HEAD_BYTES + int.from_bytes(self._data[_LENGTH_AT:_HEAD_BYTES], "big")
         data, self._data = self._data[:end], self._data[end:]
-        return _Batch(batch, data, self.count)
+        return _Batch(batch, data)
 
 
 class _Batch:
     """A batch of aiokafka's; in its place, from the record on that it cannot decode, the slower one."""
 
-    def __init__(self, batch: Any, data: memoryview, count: Callable[[int], None]) -> None:
+    def __init__(self, batch: Any, data: memoryview) -> None:
         self._batch = batch
         self._data = data
-        self._count = count
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
@@ -76,12 +69,10 @@ class _Batch:
 
     def __iter__(self) -> Iterator[Any]:
         """Records in their order; some come twice, of which the fetcher takes the first."""
-        before = unpacked_bytes()
         try:
             records = iter(self._batch)
         except UnpacksToTooMuch as error:
             records = iter([in_its_place(self._batch, self._data, error)])
-        self._count(unpacked_bytes() - before)
         try:
             yield from records
         except UnicodeDecodeError:

@@ -6,12 +6,14 @@ batch in one go, so every worker that came to it would be killed for its memory,
 A batch that unpacks to more than `UNPACKED_BYTES_MAX` is left out.  One message stands for all that are in it, without
 a key and with the reason as its value: a stage sets it aside as it does any that it cannot use, and goes on.
 
-Many batches that each stay below that fit into one fetch, too.  When it has unpacked to more than
-`FETCH_UNPACKED_BYTES_MAX`, what is behind is fetched again, once the consumer has handed out what came before.
+Many batches that each stay below that fit into one fetch, and into the fetches of other partitions.  A consumer hands
+out in one turn of the loop what it has of all its partitions.  When that has unpacked to more than
+`TURN_UNPACKED_BYTES_MAX`, what is behind is fetched again, once what came before has been handed out.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import logging
@@ -34,8 +36,8 @@ log = logging.getLogger(__name__)
 
 UNPACKED_BYTES_MAX = 128 << 20
 """A message may have 1 MB unless the broker is told otherwise, and JSON rarely shrinks to less than a thirtieth."""
-FETCH_UNPACKED_BYTES_MAX = 64 << 20
-"""Of one partition: a fetch has `connection.REQUEST_BYTES_MAX`, so what packs to a sixteenth never comes to it."""
+TURN_UNPACKED_BYTES_MAX = 64 << 20
+"""A fetch of a partition has `connection.REQUEST_BYTES_MAX`: what packs to a sixteenth never comes to it in one."""
 GZIP_RATIO_MAX, LZ4_RATIO_MAX, ZSTD_RATIO_MAX = 1_032, 255, 32_768
 """More they cannot pack into a byte (of zstd a block of 128 KiB takes four): most batches need no look."""
 _COUNT_AT = 57
@@ -50,6 +52,7 @@ class UnpacksToTooMuch(Exception):
 
 
 _unpacked_bytes = 0
+"""In this turn of the loop; a batch that was left out counts with the limit."""
 
 
 def limit_unpacking() -> None:
@@ -61,9 +64,9 @@ def limit_unpacking() -> None:
         module.zstd_decode = partial(_counted, _zstd)
 
 
-def unpacked_bytes() -> int:
-    """How much this process has unpacked so far; a batch that was left out counts with the limit."""
-    return _unpacked_bytes
+def may_unpack() -> bool:
+    """Whether there is room for one more batch in this turn of the loop."""
+    return _unpacked_bytes < TURN_UNPACKED_BYTES_MAX
 
 
 def in_its_place(batch: Any, data: memoryview, why: UnpacksToTooMuch) -> Any:
@@ -75,14 +78,25 @@ def in_its_place(batch: Any, data: memoryview, why: UnpacksToTooMuch) -> Any:
 
 
 def _counted(unpack: Callable[[Any], bytes], payload: Any) -> bytes:
-    global _unpacked_bytes
     size = UNPACKED_BYTES_MAX
     try:
         content = unpack(payload)
         size = len(content)
     finally:
-        _unpacked_bytes += size
+        _count(size)
     return content
+
+
+def _count(size: int) -> None:
+    global _unpacked_bytes
+    if not _unpacked_bytes:
+        asyncio.get_running_loop().call_soon(_begin_turn)
+    _unpacked_bytes += size
+
+
+def _begin_turn() -> None:
+    global _unpacked_bytes
+    _unpacked_bytes = 0
 
 
 def _gzip(payload: Any) -> bytes:

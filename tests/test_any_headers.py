@@ -56,7 +56,7 @@ def test_a_name_that_is_no_text_is_written_out(odd: int) -> None:
     ]
 
 
-def test_reading_begins_where_it_should() -> None:
+async def test_reading_begins_where_it_should() -> None:
     """Behind the odd record, and in the middle of a batch, however it was compressed."""
     assert [5, 6, 7] == [record.offset for record in fetched(batch(0, 8, 2), offset=5)]
     for codec in CODECS:

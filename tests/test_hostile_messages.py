@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import signal
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,9 @@ FINE = {
     topics.STOCK_LEVELS: {"null"},
 }
 """What is no mistake there: an item may have any attributes, and null says that it is gone."""
+BOMB_BYTES = 110_000_000
+BOMBS_MEMORY_MAX = 8 * BOMB_BYTES
+"""Of two consumers, each of which holds one, unpacks another, and looks at it; of 16 without a limit much more."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -108,10 +112,10 @@ class Costs:
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 
-    def check(self) -> None:
+    def check(self, memory_max: int = 400_000_000) -> None:
         """Nets for what grows more than linearly, no measures: some 40 MB came in, and are held a few times over."""
         assert self._cpu_s() - self.cpu_s < 30
-        assert self._memory("VmHWM") - self.memory < 400_000_000
+        assert self._memory("VmHWM") - self.memory < memory_max
 
 
 async def still_there(shop: Shop, worker: WorkerProcess) -> None:
@@ -227,3 +231,45 @@ async def test_what_is_too_large_to_be_sent_home(name: str, large: str, shop: Sh
     letter = await wait_until(set_aside, 30, installation.workers[0].tail)
     assert letter["kindred_reason"].startswith("BadEvent: expected at most")
     await still_there(shop, installation.workers[0])
+
+
+async def test_what_unpacks_to_much_in_every_partition(shop: Shop, installation: Installation) -> None:
+    """Messages that wait in many partitions are unpacked one after the other: each is one dead letter, or one reply.
+
+    A broker closes the connection at a dead letter of more than 100 MiB, without a word of its size.
+    """
+    worker = installation.workers[0]
+    before = len(await shop.dead_letters())
+    correlations = [uuid.uuid4().bytes for _ in range(4)]
+    producer = AIOKafkaProducer(
+        bootstrap_servers=shop.connection.broker, max_request_size=2 * BOMB_BYTES, compression_type="zstd"
+    )
+    costs = Costs(worker)
+    await producer.start()
+    worker.signal(signal.SIGSTOP)
+    try:
+        for number, correlation in enumerate(correlations):
+            for name in (topics.CATALOG_CHANGES, topics.STOCK_LEVELS, topics.ITEM_CHANGES, topics.SIMILAR_REQUESTS):
+                more = [("kafka_correlationId", correlation)]
+                await producer.send_and_wait(
+                    shop.topic(name), bytes(BOMB_BYTES), key=b"bomb", partition=number, headers=more
+                )
+    finally:
+        worker.signal(signal.SIGCONT)
+        await producer.stop()
+
+    async def set_aside() -> list[dict[str, str]] | None:
+        found = [headers for _, _, headers in (await shop.dead_letters())[before:]]
+        return found if len(found) >= 12 else None
+
+    async def replied() -> list[bytes] | None:
+        found = [dict(each.headers).get("kafka_correlationId") for each in await shop.read(topics.SIMILAR_RESPONSES)]
+        mine = [each for each in found if each in correlations]
+        return mine if len(mine) >= 4 else None
+
+    letters = await wait_until(set_aside, 120, lambda: f"dead letters; {worker.tail(5)}")
+    assert {str(BOMB_BYTES)} == {headers["kindred_cut"] for headers in letters}
+    assert 12 == len(letters) == len({(each["kindred_topic"], each["kindred_partition"]) for each in letters})
+    assert sorted(correlations) == sorted(await wait_until(replied, 60, "replies"))
+    costs.check(BOMBS_MEMORY_MAX)
+    await still_there(shop, worker)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import struct
+from itertools import chain
 from typing import Any
 
 import cramjam
@@ -12,7 +14,7 @@ from aiokafka import TopicPartition, codec
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from streams import any_headers, unpacking
+from streams import unpacking
 from streams.any_headers import read_any_headers
 
 read_any_headers()
@@ -34,11 +36,13 @@ def batch(packer: str, begin: int, sizes: list[int]) -> bytes:
 def fetched(data: bytes, offset: int = 0) -> list[Any]:
     """What a consumer has of a fetch."""
     records = fetcher.MemoryRecords(data)
+    if not records.has_next():
+        return []
     return list(fetcher.PartitionRecords(TopicPartition("t", 0), records, None, offset, None, None, True, 0))
 
 
 @pytest.mark.parametrize("packer", CODECS)
-def test_a_batch_that_unpacks_to_too_much_is_left_out(
+async def test_a_batch_that_unpacks_to_too_much_is_left_out(
     packer: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A message without a key says so in its place, and what is before and behind it is read."""
@@ -58,21 +62,39 @@ def test_a_batch_that_unpacks_to_too_much_is_left_out(
 
 @pytest.mark.parametrize("packer", CODECS)
 @pytest.mark.parametrize("size", [LIMIT // 2, 2 * LIMIT], ids=["below the limit", "left out"])
-def test_so_much_of_a_fetch_is_unpacked_at_once(packer: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many small batches are in it: what is behind is there when it is fetched again from where that ended."""
+async def test_so_much_is_unpacked_in_a_turn_of_the_loop(
+    packer: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many small batches, in however many partitions: what is behind is there when it is fetched again."""
     monkeypatch.setattr(unpacking, "UNPACKED_BYTES_MAX", LIMIT)
-    monkeypatch.setattr(any_headers, "FETCH_UNPACKED_BYTES_MAX", LIMIT)
-    batches = [batch(packer, offset, [size]) for offset in range(5)]
-    parts, at = [], 0
-    while at < len(batches):
-        parts.append([record.offset for record in fetched(b"".join(batches[at:]), at)])
-        at = parts[-1][-1] + 1
+    monkeypatch.setattr(unpacking, "TURN_UNPACKED_BYTES_MAX", LIMIT)
+    batches = [batch(packer, offset, [size]) for offset in range(3)]
+    handed_out, turns = [0, 0], []
+    while sum(handed_out) < 6:
+        await asyncio.sleep(0)
+        turn = [[record.offset for record in fetched(b"".join(batches[at:]), at)] for at in handed_out]
+        turns.append(turn)
+        handed_out = [at + len(part) for at, part in zip(handed_out, turn, strict=True)]
 
-    assert parts == ([[0, 1], [2, 3], [4]] if size < LIMIT else [[0], [1], [2], [3], [4]])
+    at_once = 2 if size < LIMIT else 1
+    assert [at_once] * (6 // at_once) == [sum(map(len, turn)) for turn in turns]
+    assert [[0, 1, 2]] * 2 == [list(chain(*parts)) for parts in zip(*turns, strict=True)]
+
+
+async def test_what_comes_while_there_is_no_room_is_not_taken_for_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a fetch has a batch is asked when it comes, where "no" would skip its first message for ever."""
+    monkeypatch.setattr(unpacking, "TURN_UNPACKED_BYTES_MAX", LIMIT)
+    assert [0] == [record.offset for record in fetched(batch("zstd", 0, [LIMIT]))]
+
+    came = fetcher.MemoryRecords(batch("zstd", 0, [LIMIT]))
+    assert came.has_next()
+    assert not came.has_next()
+    await asyncio.sleep(0)
+    assert came.has_next()
 
 
 @pytest.mark.parametrize("packer", CODECS)
-def test_what_packs_well_is_read(packer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_packs_well_is_read(packer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to the limit all of it, whether or not so few bytes could be more than that."""
     sizes = [LIMIT // 4] * 3 + [LIMIT // 4 - 1_000]
     for limit in (LIMIT, unpacking.UNPACKED_BYTES_MAX):

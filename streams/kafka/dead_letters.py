@@ -4,7 +4,8 @@ Headers of a dead letter, all text: `kindred_reason`, `kindred_stage`, `kindred_
 `kindred_offset`, `kindred_at` (Unix ms of the event).  Key, value and the event's own headers are kept.
 
 An event that is too large for `dead-letters`, which may accept less than the topic it came on, is cut, or it would stop
-the worker for ever: then `kindred_cut` says how many bytes its value had.
+the worker for ever: then `kindred_cut` says how many bytes its value had.  Whether it is too large, the broker says;
+but what a compressed batch unpacked to may be more than a request to it may have, and to that it never answers.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from models.errors import KindredError
 from streams.kafka.origin import Origin
-from streams.kafka.outbox import Headers, Message
+from streams.kafka.outbox import Message
 
 REASON_CHARACTERS_MAX = 4_000
 PREFIX = "kindred_"
 CUT = "kindred_cut"
 CUT_BYTES = 50_000
 """What is kept of a value that is too large, and of a key or headers at most."""
+OFFERED_BYTES_MAX = 16_000_000
+"""Of a dead letter: more is cut at once.  A broker hangs up at requests of 100 MiB (`socket.request.max.bytes`)."""
 
 
 class TooManyDeadLetters(RuntimeError):
@@ -44,17 +49,14 @@ def dead_letter(origin: Origin, stage: str, error: BaseException) -> Message:
     ]
     kept = [(name, value or b"") for name, value in origin.headers if not name.startswith(PREFIX)]
     told = [(name, text.encode("utf-8", "backslashreplace")) for name, text in own]
-    return Message(origin.key, origin.value, kept + told, instead=_cut(origin, kept, told))
-
-
-def _cut(origin: Origin, kept: Headers, told: Headers) -> Message | None:
-    """The dead letter with as much as any topic accepts; None where that is all of it."""
     key, value = origin.key or b"", origin.value or b""
     headers_bytes = sum(len(name) + len(text) for name, text in kept)
+    whole = Message(origin.key, origin.value, kept + told)
     if max(len(key), len(value), headers_bytes) <= CUT_BYTES:
-        return None
+        return whole
     fitting = [*(kept if headers_bytes <= CUT_BYTES else ()), *told, (CUT, b"%d" % len(value))]
-    return Message(key[:CUT_BYTES] if origin.key else origin.key, value[:CUT_BYTES], fitting)
+    cut = Message(key[:CUT_BYTES] if origin.key else origin.key, value[:CUT_BYTES], fitting)
+    return cut if len(key) + len(value) + headers_bytes > OFFERED_BYTES_MAX else replace(whole, instead=cut)
 
 
 @dataclass
