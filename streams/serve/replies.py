@@ -22,6 +22,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from msgspec.structs import replace
 
+from streams import topics
 from streams.connection import Connection
 from streams.kafka.outbox import Message, Outbox
 from streams.metrics import Metrics
@@ -34,6 +35,9 @@ KNOWN_S = 60.0
 MISSING_S = 2.0
 """How long a reply topic that does not exist is not asked for again."""
 DELIVERY_S_MAX = 30.0
+ECHOED_BYTES_MAX = topics.MESSAGE_BYTES_MAX
+"""Of a request's key and correlation id: no topic of ours accepts more, and at 100 MiB a broker hangs up."""
+ECHOED_TOO_MUCH = f"its request's key and correlation id have more than {ECHOED_BYTES_MAX:,} bytes"
 TOPICS_MAX = 1_000
 """Names remembered as allowed; a pattern may allow any number."""
 _ANSWERED = (("kafka_nest-is-disposed", b"\0"), ("kindred_status", b"200"))
@@ -161,7 +165,11 @@ class Replies:
         """Deliver replies; one that has no place is counted as lost.  Waits for the broker as long as it takes."""
         rounds: dict[tuple[str, int | None], list[Message]] = defaultdict(list)
         for reply in replies:
-            rounds[reply.address.topic, reply.address.partition].append(_message(reply))
+            echoed = len(reply.key or b"") + len(reply.address.correlation or b"")
+            if echoed > ECHOED_BYTES_MAX:
+                self.lost(reply.address.topic, ECHOED_TOO_MUCH)
+            else:
+                rounds[reply.address.topic, reply.address.partition].append(_message(reply))
         work = [self._deliver(*place, messages) for place, messages in rounds.items()]
         if len(work) == 1:
             await work[0]  # without a task, which would begin in the loop's next turn
@@ -187,21 +195,19 @@ class Replies:
             except MessageSizeTooLargeError:
                 return await self._deliver_singly(topic, place, messages)
             except TimeoutError:
-                del self._partitions[topic]  # is the broker away, or has the topic gone?
+                self._partitions.pop(topic, None)  # is the broker away, or has the topic gone?
             except KafkaError as error:
                 return self.lost(topic, f"not delivered: {error!r}", len(messages))
 
     async def _deliver_singly(self, topic: str, partition: int, messages: list[Message]) -> None:
         """One of them is larger than the topic accepts: each goes alone, and that one becomes an error reply."""
         for message in messages:
-            for attempt in (message, _too_large(message)):
-                outbox = Outbox(self.producer)
-                outbox.put(topic, partition, attempt)
-                try:
-                    await outbox.deliver()
-                    break
-                except MessageSizeTooLargeError:
-                    continue
+            outbox = Outbox(self.producer)
+            outbox.put(topic, partition, replace(message, instead=_too_large(message)))
+            try:
+                await outbox.deliver()
+            except MessageSizeTooLargeError:
+                self.lost(topic, "even an error is larger than it accepts, with the request's key and correlation id")
 
 
 def _too_large(message: Message) -> Message:
