@@ -98,18 +98,38 @@ class RuleReader(mode.Service):
     async def follow(self) -> None:
         """Read rules until the service stops."""
         while not self.should_stop:
-            for messages in (await self.reader.poll()).values():
-                outbox = Outbox(self.producer)
-                for message in messages:
-                    self._take(message, outbox)
-                self.metrics.rules.set(len(self.book.in_force()))
-                await outbox.deliver()
-            self.loaded = self.loaded or self.reader.caught_up
-            self._move_to(self.reader.position(self._place))
+            await self.read()
+
+    async def read(self) -> None:
+        """Read the rules that have come since, or wait a while for some."""
+        for messages in (await self.reader.poll()).values():
+            self._look_whether_anew(messages[0].offset)
+            outbox = Outbox(self.producer)
+            for message in messages:
+                self._take(message, outbox)
+            self.metrics.rules.set(len(self.book.in_force()))
+            await outbox.deliver()
+        self.loaded = self.loaded or self.reader.caught_up
+        self._move_to(self.reader.position(self._place))
+
+    def _look_whether_anew(self, offset: int) -> None:
+        """Forget all rules if the topic is read from further back: it was deleted and made again, without them."""
+        if offset >= self.next_offset:
+            return
+        log.warning("rule-changes was made anew: the %d rules of the former one are forgotten", len(self.stored))
+        for rule_id in self.stored:
+            self.book.remove(rule_id)
+        self.stored.clear()
+        self.unusable.clear()
+        self.metrics.rules.set(len(self.book.in_force()))
+        self.next_offset = self.reader.ends[self._place] = 0
 
     def _move_to(self, offset: int | None) -> None:
         """Tell who waits for it that all before `offset` is in force."""
-        if offset is not None and offset > self.next_offset:
+        if offset is None:
+            return
+        self._look_whether_anew(offset)
+        if offset > self.next_offset:
             self.next_offset = offset
             self._moved.set()
             self._moved = asyncio.Event()
