@@ -2,7 +2,7 @@
 
 A model is two files: `NAME.onnx`, and `NAME.json` that says what the graph does not,
 
-    {"size": 128, "mean": [R, G, B], "std": [R, G, B],
+    {"size": 160, "mean": [R, G, B], "std": [R, G, B],
      "layout": "NCHW"|"NHWC", "channels": "RGB"|"BGR", "resize": "squash", "output": "NAME"}
 
 with mean and std in units of 0..255, in the order of `channels`.  `size`, `layout` and `output` may be left out where
@@ -45,7 +45,7 @@ from models.processor import adds_exactly
 from models.vectors import LENGTH_MIN, Vectors, unit
 
 SHIPPED = Path(__file__).with_name("kindred.onnx")
-"""The model that Kindred brings along: 128 numbers from 128 x 128 pixels."""
+"""The model that Kindred brings along: 128 numbers from 160 x 160 pixels."""
 
 BATCH_MAX = 32
 """Pictures of one run of the network; more gain nothing on a CPU and cost memory."""

@@ -97,11 +97,11 @@ def test_an_output_of_more_than_two_axes_is_a_row_each(tmp_path: Path) -> None:
 
 
 def test_the_shipped_model() -> None:
-    """It needs nothing but the package: 128 numbers of unit length from 128 x 128 pixels, named by its content."""
+    """It needs nothing but the package: 128 numbers of unit length from 160 x 160 pixels, named by its content."""
     embedder = Embedder()
-    vectors = embedder.embed(pictures(3, 128))
+    vectors = embedder.embed(pictures(3, 160))
 
-    assert (embedder.size, embedder.dimension) == (128, 128)
+    assert (embedder.size, embedder.dimension) == (160, 128)
     assert re.fullmatch("kindred@[0-9a-f]{12}", embedder.model)
     assert vectors.dtype == np.float32
     assert np.allclose(1, np.linalg.norm(vectors, axis=1), atol=1e-6)
@@ -157,7 +157,7 @@ def test_another_file_is_another_model(tmp_path: Path) -> None:
 def test_a_vector_does_not_depend_on_its_batch() -> None:
     """Alone, in another batch, at another place, in a batch longer than one run: the same vector."""
     embedder = Embedder()
-    pixels = pictures(BATCH_MAX + 3, 128)
+    pixels = pictures(BATCH_MAX + 3, embedder.size)
     together = embedder.embed(pixels)
     alone = np.concatenate([embedder.embed(each[None]) for each in pixels])
 
@@ -168,7 +168,7 @@ def test_a_vector_does_not_depend_on_its_batch() -> None:
 def test_int8_products_are_not_clipped() -> None:
     """On a processor without VNNI instructions too the shipped model's vectors are those of exact arithmetic."""
     embedder = Embedder()
-    y, x = np.mgrid[0:128, 0:128, 0:3][:2]
+    y, x = np.mgrid[0 : embedder.size, 0 : embedder.size, 0:3][:2]
     pixels = np.stack([(127 + 127 * np.sin(x / wave) * np.cos(y / wave)) for wave in (3, 10, 30)]).astype(np.uint8)
     pixels[:, :64, :, 0] = 250
     told = json.loads(SHIPPED.with_suffix(".json").read_text())
@@ -218,13 +218,13 @@ def test_exact_sums_are_asked_for_where_they_are_not_believed(monkeypatch: pytes
 
 def test_no_picture_gives_no_vector() -> None:
     """An empty batch is answered, with the right width."""
-    assert Embedder().embed(np.empty((0, 128, 128, 3), np.uint8)).shape == (0, 128)
+    assert Embedder().embed(np.empty((0, 160, 160, 3), np.uint8)).shape == (0, 128)
 
 
 def test_several_threads_may_embed_at_once() -> None:
     """One embedder serves all threads, and mixes nothing up."""
     embedder = Embedder()
-    batches = [pictures(2, 128, seed) for seed in range(8)]
+    batches = [pictures(2, 160, seed) for seed in range(8)]
     expected = [embedder.embed(batch) for batch in batches]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(embedder.embed, batches))
@@ -249,15 +249,15 @@ def test_pictures_without_direction_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        np.zeros((1, 128, 128, 3), np.float32),
-        np.zeros((128, 128, 3), np.uint8),
+        np.zeros((1, 160, 160, 3), np.float32),
+        np.zeros((160, 160, 3), np.uint8),
         np.zeros((1, 64, 64, 3), np.uint8),
-        np.zeros((1, 3, 128, 128), np.uint8),
+        np.zeros((1, 3, 160, 160), np.uint8),
     ],
 )
 def test_pixels_of_another_shape_are_a_bug(wrong: np.ndarray) -> None:
     """The message says what was expected and what came."""
-    with pytest.raises(ValueError, match=r"expected uint8\[B, 128, 128, 3\], got"):
+    with pytest.raises(ValueError, match=r"expected uint8\[B, 160, 160, 3\], got"):
         Embedder().embed(wrong)
 
 

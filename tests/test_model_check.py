@@ -296,8 +296,9 @@ def test_a_wide_model_is_judged_by_what_is_served() -> None:
 def test_int8_against_float() -> None:
     """The shipped int8 network gives the vectors and neighbours that exact arithmetic with its weights gives."""
     shop = list(drawn_pictures(30))
-    found = tried(Embedder(), shop)
-    pixels = np.stack([decode(picture.content, 128) for picture in shop])
+    embedder = Embedder()
+    found = tried(embedder, shop)
+    pixels = np.stack([decode(picture.content, embedder.size) for picture in shop])
     told = json.loads(SHIPPED.with_suffix(".json").read_text())
     mean, std = (np.array(told[name], np.float32) for name in ("mean", "std"))
     exact = as_written(SHIPPED, ((pixels - mean) / std).transpose(0, 3, 1, 2))

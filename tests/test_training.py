@@ -23,6 +23,7 @@ from bench.training.feed import Feed  # noqa: E402
 from bench.training.graph import student_graph  # noqa: E402
 from bench.training.packs import PACKS, SPLITS, read_pack  # noqa: E402
 from bench.training.projection import softened  # noqa: E402
+from bench.training.quantize import last_map, refit, traced  # noqa: E402
 from bench.training.recipe import Recipe  # noqa: E402
 from bench.training.run import Run, load_run, normalized, save_run  # noqa: E402
 from bench.training.warm import read_kernels, warm  # noqa: E402
@@ -281,6 +282,30 @@ def test_the_written_graph_computes_what_the_network_computes() -> None:
         with torch.no_grad():
             expected = unit(student.features(normalized(pixels)).numpy() @ matrix + bias)
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_last_map_is_fitted_to_what_int8_leaves_of_the_features(tmp_path: Path) -> None:
+    """Pictures that it was not fitted on come nearer to the float file, and a map that is wrong is put right."""
+    import onnx
+
+    student = trained(Run(SMALL, 5), 3).averaged.eval()
+    rng = np.random.default_rng(11)
+    plain = student_graph(student, rng.standard_normal((768, 8)), rng.standard_normal(8), 64)
+    pixels = np.concatenate([Feed(*pictures_and_targets(), SMALL, rng).batch(64).pixels for _ in range(30)])
+    pixels = pixels.astype(np.uint8)
+    fitted, others = pixels[:-80], pixels[-80:]
+    _, quantized = write(plain, fitted, tmp_path, 64)
+    model = onnx.load(str(quantized))
+    _, expected = traced(plain, others)
+
+    def error(model: onnx.ModelProto) -> float:
+        return float(np.square(traced(model, others)[1] - expected).mean() / expected.var())
+
+    right = error(model)
+    last_map(model).bias.CopyFrom(onnx.numpy_helper.from_array(np.zeros(8, np.float32), last_map(model).bias.name))
+    assert error(model) > 2 * right
+    refit(model, plain, fitted)
+    assert error(model) == pytest.approx(right, rel=0.1)
 
 
 def test_a_run_that_begins_with_a_written_model_computes_what_the_model_does(tmp_path: Path) -> None:

@@ -5,18 +5,13 @@
 
 1. The averaged weights are taken; features of all training pictures are computed, whole, at the size that ships.
 2. For each of --strengths the embedding softened towards the labels (`projection.py`) is judged on val and printed.
-3. With --strength it is written: OUT/kindred-float.onnx and OUT/kindred.onnx (int8, calibrated on training pictures).
-
-int8 weights use all eight bits: processors without VNNI add two products in 16 bits, which would overflow, so the
-product asks for exact sums there (`models/embedder.py`).  Averages of four pixels stay in float32: every fourth of them
-is a tie, which kernels round either way.
+3. With --strength it is written: OUT/kindred-float.onnx and OUT/kindred.onnx (int8, `quantize.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +19,6 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from bench.quality.definitions import definitions
 from bench.training.augment import resized
@@ -35,18 +28,14 @@ from bench.training.judge import HEADER, from_onnx, judge, table
 from bench.training.network import Student
 from bench.training.progress import Progress
 from bench.training.projection import softened
+from bench.training.quantize import quantize
 from bench.training.run import Embed, load_run, normalized
 
-CALIBRATED = 256  # pictures, all of whose values are held in memory
+FITTED = 4_096
+"""Training pictures that an int8 file is made with."""
 BATCH = 64
 WHOLE = np.array([0, 0, 1, 1], np.float32)
 SHRINKAGE = 1.0
-PERCENTILE = 99.99
-"""Of a tensor's values, 256 steps reach from 0.01 to this; what is beyond is cut.
-
-With steps for the largest value that one picture in 512 has, all others have too few: the mean cosine of a picture's
-vector to that of float32 is .984, so it is .998.
-"""
 
 
 def whole_pictures(pictures: Pictures, places: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
@@ -74,36 +63,12 @@ def embedder(student: Student, matrix: NDArray[Any], bias: NDArray[Any]) -> Embe
     return embed
 
 
-class Calibration(CalibrationDataReader):
-    """Training pictures, one at a time."""
-
-    def __init__(self, pixels: NDArray[np.uint8]) -> None:
-        self._rows: Iterator[NDArray[np.uint8]] = iter(pixels)
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        row = next(self._rows, None)
-        return None if row is None else {"image": row.astype(np.float32).transpose(2, 0, 1)[None]}
-
-
-def write(model: onnx.ModelProto, calibration: NDArray[np.uint8], folder: Path, size: int) -> list[Path]:
-    """Both files and their .json; returns their paths."""
+def write(model: onnx.ModelProto, pixels: NDArray[np.uint8], folder: Path, size: int) -> list[Path]:
+    """Both files and their .json; returns their paths.  `pixels`: of training pictures, in no order."""
     folder.mkdir(parents=True, exist_ok=True)
-    plain, prepared, quantized = (folder / f"kindred{name}.onnx" for name in ("-float", "-prepared", ""))
+    plain, quantized = (folder / f"kindred{name}.onnx" for name in ("-float", ""))
     onnx.save(model, str(plain))
-    quant_pre_process(str(plain), str(prepared))
-    quantize_static(
-        str(prepared),
-        str(quantized),
-        Calibration(calibration),
-        quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        calibrate_method=CalibrationMethod.Percentile,
-        extra_options={"CalibPercentile": PERCENTILE},
-        op_types_to_quantize=["Conv", "Add", "Relu"],
-    )
-    prepared.unlink()
+    quantize(plain, quantized, pixels)
     preprocessing = {
         "size": size, "mean": [0, 0, 0], "std": [1, 1, 1], "layout": "NCHW", "channels": "RGB", "resize": "squash",
     }  # fmt: skip
@@ -144,7 +109,7 @@ def main() -> None:
         figures = judge(embedder(student, *last_map(strength)), options.shared, options.cache, size)
         rows += table(figures, f"strength {strength}, shrinkage {options.shrinkage}")
     if options.strength is not None:
-        some = np.sort(np.random.default_rng(5).permutation(places)[:CALIBRATED])
+        some = np.random.default_rng(5).permutation(places)[:FITTED]
         graph = student_graph(student, *last_map(options.strength), size)
         for path in write(graph, whole_pictures(pictures, some, size), options.out, size):
             print(f"{path}: {path.stat().st_size:,} bytes", flush=True)

@@ -2,15 +2,15 @@
 
     python -m bench.training.features --shared ../shared --cache CACHE [--views 8] [--part 0/2]
 
-1. Every picture is decoded, squeezed to 160 x 160 and kept with its foreground mask: what the student is shown.
+1. Every picture is decoded, squeezed to 224 x 224 and kept with its foreground mask: what the student is shown.
 2. Views are drawn by view number, pack and place alone: the whole picture, crops, and one with white around.
 3. Each teacher sees each view at its own size; colour is the histogram of `eval_quality.py`.
 4. Blocks are written under another name and renamed.  A killed run goes on with the next block; two runs with
    `--part 0/2` and `--part 1/2` share the work.  Views are written one after the other over all packs, so that
    training can begin when the first two stand.
 
-    CACHE/PACK/pictures.npy   uint8[N, 160, 160, 3]
-    CACHE/PACK/index.npz      ids, categories, split (text[N]); masks uint8[N, 3200], cut bool[N]: has a mask
+    CACHE/PACK/pictures.npy   uint8[N, 224, 224, 3]
+    CACHE/PACK/index.npz      ids, categories, split (text[N]); masks uint8[N, 6272], cut bool[N]: has a mask
     CACHE/PACK/view-V/BLOCK.npz   boxes float32[n, 4] (left, top, right, bottom as shares of the picture); one array
                                   float16[n, d] for each of TEACHERS, and `colour` float16[n, 512]
 """
@@ -35,7 +35,7 @@ from bench.training.cutouts import foreground, pack_mask
 from bench.training.packs import PACKS, read_pack
 from bench.training.progress import Progress
 
-SIDE = 160  # of the cached pictures: the largest input that a shipped model may have
+SIDE = 224  # of the cached pictures: most of their crops are still as sharp as what the shipped model sees
 BLOCK = 1024  # pictures; under a minute of work, the most that a kill costs
 BATCH = 8
 TEACHERS = {
@@ -139,7 +139,7 @@ def cache_block(
 def main() -> None:
     parser = argparse.ArgumentParser(description="Cache pictures and teacher features.")
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/, models/ and tools/")
-    parser.add_argument("--cache", type=Path, required=True, help="folder to write to; 2.3 GB and .2 GB a view")
+    parser.add_argument("--cache", type=Path, required=True, help="folder to write to; 4.8 GB and .2 GB a view")
     parser.add_argument("--views", type=int, default=len(VIEWS), help=f"how many, at most {len(VIEWS)}")
     parser.add_argument("--part", default="0/1", help="K/N: every Nth block, from the Kth on")
     options = parser.parse_args()

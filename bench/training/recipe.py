@@ -1,7 +1,7 @@
 """What a training run is made of: one frozen value, kept in every checkpoint.
 
-The defaults are the recipe of the first run that the shipped model comes from; `__main__.py` says what the second
-changes, and `results.md` which short runs they were chosen by.
+The defaults are the recipe of the first run that the shipped model comes from; `__main__.py` says what the others
+change, and `results.md` which short runs they were chosen by.
 """
 
 from __future__ import annotations
