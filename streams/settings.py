@@ -55,7 +55,7 @@ class Settings:
         "reply topics that a request may name (shell patterns, without the prefix)",
     )
     low_stock: float = _setting(5, "at or below it an item runs low, unless its record has low_stock_at", 0)
-    colour: float = _setting(0.0, "what colour counts beside the look, unless a request says otherwise", 0, 1)
+    colour: float = _setting(0.02, "what colour counts beside the look, unless a request says otherwise", 0, 1)
     image_root: Path | None = _setting(None, "folder that relative and file: image links are read from")
     image_hosts: tuple[str, ...] = _setting((), "hosts or networks allowed although private or loopback")
     attributes: str = _setting("", "ours=theirs pairs (dotted paths) for records that name things otherwise")

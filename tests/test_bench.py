@@ -215,8 +215,8 @@ def test_the_middle_between_the_last_without_and_the_first_with() -> None:
 def test_the_bare_loop_makes_the_product_s_vectors() -> None:
     """The baseline of embedding does the same work: its vectors are the embedder's."""
     rng = np.random.default_rng(3)
-    pixels = np.kron(rng.integers(0, 255, (8, 8, 3)), np.ones((16, 16, 1))).astype(np.uint8)
     embedder = Embedder()
+    pixels = np.kron(rng.integers(0, 255, (8, 8, 3)), np.ones((embedder.size // 8,) * 2 + (1,))).astype(np.uint8)
     vector = Bare().run([encode_jpeg(pixels, quality=98)])[0]
 
     assert embedder.dimension == len(vector)

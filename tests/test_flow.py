@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from streams import topics
+from streams.settings import Settings
 from tests.brokers import TestBroker
 from tests.installation import Installation, Shop, installed
 from tests.pictures import pictures_at_hand
@@ -193,7 +194,8 @@ async def test_colour_counts_as_much_as_is_asked_for(shop: Shop, pictures: tuple
     await shop.catalog(records)
     await recommendable(shop, "colour", 24)
     orders = {}
-    for weight in (0, 0.3, 1):
+    by_default = Settings().colour
+    for weight in (0, by_default, 0.3, 1):
         hits = await shop.similar("colour-0", **only("colour"), colour=weight, explain=True, maxRecommendations=24)
         orders[weight] = [hit["objectID"] for hit in hits]
         for hit in hits:
@@ -203,7 +205,7 @@ async def test_colour_counts_as_much_as_is_asked_for(shop: Shop, pictures: tuple
             assert hit["_score"] == pytest.approx(100 * max(0.0, mixed), abs=0.05)
     plain = await shop.similar("colour-0", **only("colour"), maxRecommendations=24)
 
-    assert [hit["objectID"] for hit in plain] == orders[0], "by default colour does not count"
+    assert [hit["objectID"] for hit in plain] == orders[by_default]
     assert orders[1] != orders[0]
     picture = records["colour-7"]["image"]
     for weight in (0, 0.5, 1):

@@ -113,7 +113,7 @@ async def test_the_same_projection_everywhere(installation: Installation) -> Non
         await agrees(shop, pixels, expected)
 
         first.stop()
-        restarted = await installation.worker(data="worker-0").ready()
+        restarted = await installation.worker(data="worker-0", colour="0").ready()
         rebuilt = await installation.worker("--stage", "index", "--stage", "serve", data="new", colour="0.5").ready()
         for worker in (restarted, rebuilt):
             await wait_until(partial(complete, worker, MANY, PROJECTED), 60, worker.tail)

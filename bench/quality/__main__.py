@@ -78,10 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if split in TEST and (what == card.SHIPPED_ROW or what in SEEN_BESIDE):
                 found.setdefault(split, {})[what] = queries.found_by(name, pictures, similarity)
         terminal.note(f"{what.strip('*')} is judged")
+    embedder = Embedder(options.model)
+    by_default = {split: colour.by_default(quality, pictures, embedder) for split, pictures in judged.items()}
+    figures[card.SHIPPED_ROW, card.DEFAULT] = by_default
     show(terminal, figures, about, options.quick)
     by_weight: colour.ByWeight = {}
     if not options.quick:
-        embedder = Embedder(options.model)
         by_weight = colour.by_weight(quality, [judged[split] for split in VAL], embedder)
         terminal.line()
         colour.show(terminal, by_weight, embedder.model)

@@ -13,7 +13,9 @@ from bench.quality.packs import ROOT, TEST, VAL, Split
 
 CARD = ROOT / "docs" / "model.md"
 MODES = ("plain", "centred")
-"""How vectors are compared: as they come, or as the product does it."""
+"""How vectors are compared: as they come, or less the catalog's mean."""
+DEFAULT = "default"
+"""How the product compares where nothing is set: centred, and colour counts as `KINDRED_COLOUR` says by default."""
 SHIPPED_ROW = "**Kindred**"
 LABELS = {"clothing": ("p10", "x_map10", "rprec"), "grocery": ("p10", "map10", "rprec")}
 COLUMNS: dict[str, tuple[tuple[Split, str], ...]] = {

@@ -14,11 +14,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.quality.definitions import definitions, figures_of
 from bench.quality.packs import VAL, Judged, load_split, shared_folder
@@ -29,6 +30,7 @@ from models.image import decode
 from models.parts import rows_of, weighing
 from models.vectors import Vectors
 from streams.reports.terminal import Terminal
+from streams.settings import Settings
 
 PACKS = ("broad", "clothing", "grocery")
 PICTURES = 1_500
@@ -70,7 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def by_weight(quality: Any, judged: Sequence[Judged], embedder: Embedder) -> ByWeight:
     """The figures of each of `WEIGHTS`, by pack and name; last their mean, without those of duplicates."""
-    vectors = [(raw_rows(embedder, each.whole), raw_rows(embedder, each.again[quality.HARD])) for each in judged]
+    vectors = [
+        (raw_rows(embedder, each.whole), {quality.HARD: raw_rows(embedder, each.again[quality.HARD])})
+        for each in judged
+    ]
     found = {}
     for weight in WEIGHTS:
         figures = {
@@ -81,6 +86,12 @@ def by_weight(quality: Any, judged: Sequence[Judged], embedder: Embedder) -> ByW
         of_labels = [figure for name, figure in figures.items() if not name.endswith("mrr_hard")]
         found[weight] = figures | {"mean": float(np.mean(of_labels))}
     return found
+
+
+def by_default(quality: Any, judged: Judged, embedder: Embedder) -> dict[str, float]:
+    """All figures of a pack as the product compares where nothing is set."""
+    again = {kind: raw_rows(embedder, files) for kind, files in judged.again.items()}
+    return weighed(quality, judged, raw_rows(embedder, judged.whole), again, Settings().colour)
 
 
 def cells(found: ByWeight) -> tuple[list[str], list[list[str]]]:
@@ -113,15 +124,20 @@ def raw_rows(embedder: Embedder, files: Sequence[bytes]) -> Vectors:
     return np.concatenate(parts)
 
 
-def weighed(quality: Any, judged: Judged, whole: Vectors, again: Vectors, weight: float) -> dict[str, float]:
-    """The figures of a pack when colour counts `weight`."""
+def weighed(
+    quality: Any, judged: Judged, whole: Vectors, again: Mapping[str, Vectors], weight: float
+) -> dict[str, float]:
+    """The figures of a pack when colour counts `weight`; `again`: raw rows of the changed pictures, by kind."""
     mean = whole.mean(axis=0)
-    rows, asked = rows_of(whole, mean, NUMBERS), rows_of(again, mean, NUMBERS)
+    rows = rows_of(whole, mean, NUMBERS)
     factors = weighing(rows.shape[1], NUMBERS, weight)
     assert factors is not None
-    similarity = ((rows * factors) @ rows.T).astype(np.float32)
-    found = ((asked * factors) @ rows.T).astype(np.float32)
-    return figures_of(quality, similarity, judged.categories, judged.senders, {quality.HARD: found}, judged.picked)
+
+    def compared(queries: Vectors) -> NDArray[np.float32]:
+        return np.asarray((queries * factors) @ rows.T, np.float32)
+
+    found = {kind: compared(rows_of(each, mean, NUMBERS)) for kind, each in again.items()}
+    return figures_of(quality, compared(rows), judged.categories, judged.senders, found, judged.picked)
 
 
 def histograms(shared: Path, quality: Any) -> Vectors:
