@@ -24,9 +24,8 @@ class FlagTurns:
         elif at_ms != self._moments.get(item_id):
             self._moments[item_id] = at_ms
             heapq.heappush(self._queue, (at_ms, item_id))
-            if (
-                len(self._queue) > 2 * len(self._moments) + OUTDATED_MAX
-            ):  # of sales whose ends were moved again and again
+            # They gather where the ends of sales are moved again and again.
+            if len(self._queue) > 2 * len(self._moments) + OUTDATED_MAX:
                 self._queue = [(moment, each) for each, moment in self._moments.items()]
                 heapq.heapify(self._queue)
 

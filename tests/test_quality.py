@@ -60,7 +60,7 @@ def test_the_quality_floor(shared_folder: Path, quality: Any, split: Split) -> N
     told = card.read_figures("test")
     ways = {
         mode: figures(quality, pictures, lambda files: vectors[id(files)], mode == "centred") for mode in card.MODES
-    } | {card.DEFAULT: colour.by_default(quality, pictures, Embedder())}
+    } | {card.DEFAULT: colour.by_default(quality, pictures, colour.rows_of_pack(pictures, Embedder()))}
     for mode, found in ways.items():
         expected = {
             name: value

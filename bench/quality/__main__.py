@@ -79,12 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 found.setdefault(split, {})[what] = queries.found_by(name, pictures, similarity)
         terminal.note(f"{what.strip('*')} is judged")
     embedder = Embedder(options.model)
-    by_default = {split: colour.by_default(quality, pictures, embedder) for split, pictures in judged.items()}
-    figures[card.SHIPPED_ROW, card.DEFAULT] = by_default
+    rows = {split: colour.rows_of_pack(pictures, embedder) for split, pictures in judged.items()}
+    figures[card.SHIPPED_ROW, card.DEFAULT] = {
+        split: colour.by_default(quality, pictures, rows[split]) for split, pictures in judged.items()
+    }
     show(terminal, figures, about, options.quick)
     by_weight: colour.ByWeight = {}
     if not options.quick:
-        by_weight = colour.by_weight(quality, [judged[split] for split in VAL], embedder)
+        by_weight = colour.by_weight(quality, {split: judged[split] for split in VAL}, rows)
         terminal.line()
         colour.show(terminal, by_weight, embedder.model)
     options.json.parent.mkdir(parents=True, exist_ok=True)

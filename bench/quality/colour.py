@@ -16,13 +16,13 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.quality.definitions import definitions, figures_of
-from bench.quality.packs import VAL, Judged, load_split, shared_folder
+from bench.quality.packs import VAL, Judged, Split, load_split, shared_folder
 from bench.quality.pipeline import BATCH
 from models.colour import BOXES, FILE, NUMBERS, colours, shares, spread
 from models.embedder import SHIPPED, Embedder
@@ -42,6 +42,13 @@ GROUNDS = (0xFFFFFF, 0xFFFFFF, 0x000000, 0x808080, 0xC0C0C0)
 WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 ByWeight = dict[float, dict[str, float]]
 FIGURES = ("x_map10", "map10", "rprec", "mrr_hard")
+
+
+class Rows(NamedTuple):
+    """Raw rows of a pack: of its pictures float32[N, D], and of the changed ones by kind of change."""
+
+    whole: Vectors
+    again: Mapping[str, Vectors]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,33 +72,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal.line(f"written: {FILE}")
         return 0
     embedder = Embedder(options.model)
-    judged = [load_split(shared, split, quality, [quality.HARD]) for split in VAL]
-    show(terminal, by_weight(quality, judged, embedder), embedder.model)
+    judged = {split: load_split(shared, split, quality, [quality.HARD]) for split in VAL}
+    rows = {split: rows_of_pack(each, embedder) for split, each in judged.items()}
+    show(terminal, by_weight(quality, judged, rows), embedder.model)
     return 0
 
 
-def by_weight(quality: Any, judged: Sequence[Judged], embedder: Embedder) -> ByWeight:
+def rows_of_pack(judged: Judged, embedder: Embedder) -> Rows:
+    """Raw rows of a pack's pictures."""
+    return Rows(
+        raw_rows(embedder, judged.whole), {kind: raw_rows(embedder, files) for kind, files in judged.again.items()}
+    )
+
+
+def by_weight(quality: Any, judged: Mapping[Split, Judged], rows: Mapping[Split, Rows]) -> ByWeight:
     """The figures of each of `WEIGHTS`, by pack and name; last their mean, without those of duplicates."""
-    vectors = [
-        (raw_rows(embedder, each.whole), {quality.HARD: raw_rows(embedder, each.again[quality.HARD])})
-        for each in judged
-    ]
     found = {}
     for weight in WEIGHTS:
-        figures = {
-            f"{each.split.pack} {name}": weighed(quality, each, *both, weight)[name]
-            for each, both in zip(judged, vectors, strict=True)
-            for name in names(each)
-        }
+        figures: dict[str, float] = {}
+        for split, each in judged.items():
+            told = weighed(quality, each, rows[split], weight)
+            figures |= {f"{split.pack} {name}": told[name] for name in names(each)}
         of_labels = [figure for name, figure in figures.items() if not name.endswith("mrr_hard")]
         found[weight] = figures | {"mean": float(np.mean(of_labels))}
     return found
 
 
-def by_default(quality: Any, judged: Judged, embedder: Embedder) -> dict[str, float]:
+def by_default(quality: Any, judged: Judged, rows: Rows) -> dict[str, float]:
     """All figures of a pack as the product compares where nothing is set."""
-    again = {kind: raw_rows(embedder, files) for kind, files in judged.again.items()}
-    return weighed(quality, judged, raw_rows(embedder, judged.whole), again, Settings().colour)
+    return weighed(quality, judged, rows, Settings().colour)
 
 
 def cells(found: ByWeight) -> tuple[list[str], list[list[str]]]:
@@ -124,20 +133,18 @@ def raw_rows(embedder: Embedder, files: Sequence[bytes]) -> Vectors:
     return np.concatenate(parts)
 
 
-def weighed(
-    quality: Any, judged: Judged, whole: Vectors, again: Mapping[str, Vectors], weight: float
-) -> dict[str, float]:
-    """The figures of a pack when colour counts `weight`; `again`: raw rows of the changed pictures, by kind."""
-    mean = whole.mean(axis=0)
-    rows = rows_of(whole, mean, NUMBERS)
-    factors = weighing(rows.shape[1], NUMBERS, weight)
+def weighed(quality: Any, judged: Judged, rows: Rows, weight: float) -> dict[str, float]:
+    """The figures of a pack when colour counts `weight`."""
+    mean = rows.whole.mean(axis=0)
+    whole = rows_of(rows.whole, mean, NUMBERS)
+    factors = weighing(whole.shape[1], NUMBERS, weight)
     assert factors is not None
 
     def compared(queries: Vectors) -> NDArray[np.float32]:
-        return np.asarray((queries * factors) @ rows.T, np.float32)
+        return np.asarray((queries * factors) @ whole.T, np.float32)
 
-    found = {kind: compared(rows_of(each, mean, NUMBERS)) for kind, each in again.items()}
-    return figures_of(quality, compared(rows), judged.categories, judged.senders, found, judged.picked)
+    again = {kind: compared(rows_of(each, mean, NUMBERS)) for kind, each in rows.again.items()}
+    return figures_of(quality, compared(whole), judged.categories, judged.senders, again, judged.picked)
 
 
 def histograms(shared: Path, quality: Any) -> Vectors:

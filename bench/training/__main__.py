@@ -31,12 +31,12 @@ class Step(NamedTuple):
 
 
 VIEWS = 6
-SECOND = "depths=1,2,3,2 sizes=96:0.8,128:1 contrast=0.3 tighter=0.25 jpeg=0.3 rate=3e-3 cool_down=1 bfloat16=0"
-THIRD = "depths=1,2,3,2 sizes=96:0.55,128:0.8,160:1 contrast=0.3 tighter=0.25 jpeg=0.3 rate=3e-3 cool_down=1"
+LATER = "depths=1,2,3,2 contrast=0.3 tighter=0.25 jpeg=0.3 rate=3e-3 cool_down=1"
+"""What all runs but the first change."""
 RUNS = (
     Step("first", 2_000_000, 0.7),
-    Step("second", 680_000, 0.7, SECOND),
-    Step("third", 1_400_000, 0.7, THIRD),
+    Step("second", 680_000, 0.7, f"{LATER} sizes=96:0.8,128:1 bfloat16=0"),
+    Step("third", 1_400_000, 0.7, f"{LATER} sizes=96:0.55,128:0.8,160:1"),
 )
 """Those that the shipped model comes from, one after the other."""
 

@@ -141,7 +141,8 @@ def tried(embedder: Embedder, pictures: Sequence[Picture], told: Callable[[int],
                 pixels = decode(picture.content, embedder.size, ImageLimits())
                 vectors.append(embedder.embed(pixels[None])[0])
                 kept.append(picture)
-                run += [pixels] if len(run) < BATCH else []
+                if len(run) < BATCH:
+                    run.append(pixels)
             except BadEvent as error:
                 unusable.append((picture.name, str(error)))
         told(len(batch))
