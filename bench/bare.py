@@ -1,5 +1,8 @@
 """Baselines of the stages: the barest loops over aiokafka that move the same messages.  `python -m bench.bare JSON`.
 
+They use aiokafka's own consumer and producer with the product's settings: what `streams/long_poll.py` and
+`streams/producer.py` make of them is Kindred's.
+
 consume: read a range of stock events, decode each, keep the newest level in a dictionary.
 echo: answer every request with the same body, as a batch consumer that does nothing else would.
 chain: pass messages on from the first topic to the second and from there to the third.
@@ -17,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streams.connection import Connection
 
@@ -33,8 +36,7 @@ class StockEvent(msgspec.Struct, gc=False):
 
 async def consume(broker: str, topic: str, ranges: dict[str, tuple[int, int]]) -> None:
     """Decode and keep; tells events, wall and CPU seconds from the first batch to the last."""
-    connection = Connection(broker)
-    consumer = connection.consumer(None, max_poll_records=RECORDS_MAX)
+    consumer = _consumer(broker, None, RECORDS_MAX)
     await consumer.start()
     ends = {TopicPartition(topic, int(number)): end for number, (_, end) in ranges.items()}
     consumer.assign(list(ends))
@@ -56,8 +58,7 @@ async def consume(broker: str, topic: str, ranges: dict[str, tuple[int, int]]) -
 
 async def echo(broker: str, requests: str, replies: str, body: str) -> None:
     """Answer with the content of the file `body`, to the partition and correlation id that a request names."""
-    connection = Connection(broker)
-    consumer, producer = connection.consumer(f"{requests}-echo", max_poll_records=500), connection.producer()
+    consumer, producer = _consumer(broker, f"{requests}-echo", 500), _producer(broker)
     await asyncio.gather(consumer.start(), producer.start())
     content = Path(body).read_bytes()
     consumer.subscribe([requests])
@@ -90,8 +91,7 @@ async def echo(broker: str, requests: str, replies: str, body: str) -> None:
 
 async def chain(broker: str, hops: list[str]) -> None:
     """Pass on from each topic to the next; the last one is the caller's to read."""
-    connection = Connection(broker)
-    consumer, producer = connection.consumer(None), connection.producer()
+    consumer, producer = _consumer(broker, None, None), _producer(broker)
     await asyncio.gather(consumer.start(), producer.start())
     following = dict(itertools.pairwise(hops))
     places = [TopicPartition(topic, 0) for topic in following]
@@ -103,6 +103,14 @@ async def chain(broker: str, hops: list[str]) -> None:
         for place, messages in (await consumer.getmany(timeout_ms=200)).items():
             for message in messages:
                 await producer.send(following[place.topic], message.value, key=message.key, partition=0)
+
+
+def _consumer(broker: str, group: str | None, records_max: int | None) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(**Connection(broker).consumer_settings(group), max_poll_records=records_max)
+
+
+def _producer(broker: str) -> AIOKafkaProducer:
+    return AIOKafkaProducer(**Connection(broker).producer_settings())
 
 
 def tell(**found: Any) -> None:

@@ -7,89 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaConnectionError, KafkaError
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.any_headers import read_any_headers
 from streams.long_poll import LongPollConsumer
+from streams.producer import BATCH_BYTES_MAX, Producer
 
 log = logging.getLogger(__name__)
 
 REQUEST_BYTES_MAX = 4_000_000
-BATCH_BYTES_MAX = 900_000
-"""Of one produced batch: below the broker's default limit of a message, 1 MB."""
-
 FETCH_WAIT_MS = 500
 """How long the broker may let a fetch wait for data; see `streams/long_poll.py`."""
 
 Client = TypeVar("Client")
 
 read_any_headers()
-
-
-class Outgoing(Protocol):
-    """A message to be produced."""
-
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None:
-        """None: a tombstone."""
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
-    @property
-    def timestamp_ms(self) -> int | None:
-        """None: now."""
-
-
-class ProducedBatch(BatchBuilder):
-    """A batch that takes many messages at once: a third of what `append` costs for each."""
-
-    def extend(self, messages: Iterable[Outgoing], now_ms: int) -> int:
-        """Append messages, in their order, until one does not fit any more; how many went in, at least one.
-
-        A message larger than a whole batch goes in alone; whether the topic accepts it is for the broker to say.
-        """
-        append = self._builder.append
-        begin = count = self.record_count()
-        none: list[tuple[str, bytes]] = []
-        for each in messages:
-            headers = list(each.headers) if each.headers else none
-            if append(count, each.timestamp_ms or now_ms, each.key, each.value, headers) is None:
-                break
-            count += 1
-        self._relative_offset = count
-        return count - begin
-
-
-class Producer(AIOKafkaProducer):
-    """A producer whose batches take many messages at once, and wait for their turn at a partition.
-
-    aiokafka counts a wait for a free place again and again: of some fifty batches that wait at once most were given up
-    as too late after a few seconds, though one after the other had been sent.
-    """
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._turns: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
-
-    def create_batch(self) -> ProducedBatch:
-        """An empty batch."""
-        return ProducedBatch(BATCH_BYTES_MAX, compression_type=0)
-
-    async def send_batch(self, batch: Any, topic: str, *, partition: int) -> Any:
-        """Send a batch; the future of its metadata."""
-        async with self._turns[topic, partition]:
-            return await super().send_batch(batch, topic, partition=partition)
 
 
 @dataclass(frozen=True)
@@ -113,11 +51,16 @@ class Connection:
         return min(self.heartbeat_s, 1.0) if self.embedded else self.heartbeat_s
 
     def consumer(self, group: str | None = None, **more: Any) -> LongPollConsumer:
-        """A consumer that commits only what it is told to; with `group` it uses the Range assignor.
+        """A consumer that commits only what it is told to; with `group` it uses the Range assignor."""
+        return LongPollConsumer(**(self.consumer_settings(group) | more))
 
-        Range puts partition n of all subscribed topics on the same member.
-        """
-        settings: dict[str, Any] = {
+    def producer(self, **more: Any) -> Producer:
+        """A producer that waits for all replicas and sends at once (linger costs more than its name says)."""
+        return Producer(**(self.producer_settings() | more))
+
+    def consumer_settings(self, group: str | None) -> dict[str, Any]:
+        """What every consumer has; Range puts partition n of all subscribed topics on the same member."""
+        return {
             "bootstrap_servers": self.broker,
             "client_id": self.client_id,
             "group_id": group,
@@ -133,11 +76,10 @@ class Connection:
             "retry_backoff_ms": 100,
             "metadata_max_age_ms": 30_000,
         }
-        return LongPollConsumer(**(settings | more))
 
-    def producer(self, **more: Any) -> Producer:
-        """A producer that waits for all replicas and sends at once (linger costs more than its name says)."""
-        settings: dict[str, Any] = {
+    def producer_settings(self) -> dict[str, Any]:
+        """What every producer has."""
+        return {
             "bootstrap_servers": self.broker,
             "client_id": self.client_id,
             "acks": "all",
@@ -147,7 +89,6 @@ class Connection:
             "retry_backoff_ms": 100,
             "metadata_max_age_ms": 30_000,
         }
-        return Producer(**(settings | more))
 
     def on(self, cluster: str) -> Connection:
         """The same connection, knowing the id of its cluster and with it whether that is the embedded broker."""

@@ -9,8 +9,9 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.connection import Connection, ProducedBatch
+from streams.connection import Connection
 from streams.kafka.outbox import Message, Outbox
+from streams.producer import ProducedBatch
 from tests.brokers import TestBroker
 
 AT_ONCE = 300

@@ -51,6 +51,7 @@ def replies_to(topic: Topic, monkeypatch: pytest.MonkeyPatch) -> Replies:
     nobody: Any = None
     made = Replies(Connection("nowhere:1"), nobody, Metrics(), [TOPIC], "", TOPIC)
     monkeypatch.setattr(made, "_count", topic.count)
+    monkeypatch.setattr(Outbox, "begin", lambda outbox: None)
     monkeypatch.setattr(Outbox, "deliver", lambda outbox: topic.deliver(outbox))
     return made
 
@@ -69,7 +70,7 @@ async def test_several_that_the_broker_does_not_answer_are_sent_again(monkeypatc
     topic = Topic(late=3)
     replies = replies_to(topic, monkeypatch)
 
-    await asyncio.gather(*(replies.send([reply(b"%d" % number)]) for number in range(3)))
+    await asyncio.gather(*(replies.finish(replies.begin([reply(b"%d" % number)])) for number in range(3)))
 
     assert [b"0", b"1", b"2"] == sorted(message.value or b"" for message in topic.messages)
     assert topic.asked > 1
@@ -82,7 +83,7 @@ async def test_what_a_request_wants_echoed_may_be_so_large(large: str, monkeypat
     topic = Topic(accepts=200_000_000)
     replies = replies_to(topic, monkeypatch)
 
-    await replies.send([reply(b"large", **{large: bytes(ECHOED_BYTES_MAX)}), reply(b"other")])
+    await replies.finish(replies.begin([reply(b"large", **{large: bytes(ECHOED_BYTES_MAX)}), reply(b"other")]))
 
     assert [b"other"] == [message.value for message in topic.messages]
     assert lost(replies) == 1
@@ -93,7 +94,8 @@ async def test_a_reply_for_which_even_an_error_is_too_large_is_counted(monkeypat
     topic = Topic(accepts=2_000)
     replies = replies_to(topic, monkeypatch)
 
-    await replies.send([reply(b"first"), reply(correlation=bytes(2_000)), reply(bytes(2_000)), reply(b"last")])
+    made = [reply(b"first"), reply(correlation=bytes(2_000)), reply(bytes(2_000)), reply(b"last")]
+    await replies.finish(replies.begin(made))
 
     assert [b"first", b"last"] == [message.value for message in topic.messages if len(message.value or b"") < 10]
     assert len(topic.messages) == 3

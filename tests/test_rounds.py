@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,9 +17,9 @@ from aiokafka.record.memory_records import MemoryRecords
 from models.tracker import Tracker
 from models.truth_messages import read_item_stock
 from streams import topics
-from streams.connection import ProducedBatch
 from streams.kafka.turns import Turns
 from streams.metrics import Metrics
+from streams.producer import ProducedBatch
 from streams.settings import Settings
 from streams.track.stage import RECORDS_MAX, Track
 from tests.waiting import wait_until
@@ -42,6 +42,9 @@ class Producer:
 
     def create_batch(self) -> ProducedBatch:
         return ProducedBatch(100_000, 0)
+
+    def send_now(self, batches: Sequence[Any]) -> list[None]:
+        return [None] * len(batches)
 
     async def send_batch(self, batch: ProducedBatch, topic: str, *, partition: int) -> Any:
         await asyncio.sleep(0)

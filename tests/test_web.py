@@ -8,7 +8,7 @@ import json
 import time
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -551,6 +551,9 @@ class Producer:
 
     def create_batch(self) -> Any:
         return SimpleNamespace(extend=lambda messages, now_ms: 1, close=lambda: None)
+
+    def send_now(self, batches: Sequence[Any]) -> list[None]:
+        return [None] * len(batches)
 
     async def send_batch(self, batch: object, topic: str, *, partition: int) -> Any:
         if self.error is None:

@@ -28,12 +28,13 @@ import mode
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, RebalanceInProgressError
 
-from streams.connection import Connection, Producer
+from streams.connection import Connection
 from streams.kafka.group_offsets import GroupOffsets
 from streams.kafka.take_over import Batches, TakeOver
 from streams.kafka.truths import TruthReader
 from streams.long_poll import LongPollConsumer
 from streams.metrics import Metrics
+from streams.producer import Producer
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)

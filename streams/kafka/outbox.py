@@ -13,11 +13,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import msgspec
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
-from streams.connection import ProducedBatch, Producer
+from streams.producer import Delivery, ProducedBatch, Producer
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,15 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     """What is written where the topic does not accept this one for its size."""
 
 
+class _Batch(NamedTuple):
+    """A batch of the first of some messages that go to one partition."""
+
+    content: ProducedBatch
+    messages: int
+    delivery: Delivery | None
+    """None: it is not sent yet."""
+
+
 class Outbox:
     """Collects messages by topic and partition and delivers them in rounds."""
 
@@ -47,6 +57,7 @@ class Outbox:
         self.producer = producer
         self.delivered = delivered
         self._waiting: dict[tuple[str, int], list[Message]] = defaultdict(list)
+        self._begun: dict[tuple[str, int], _Batch] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
@@ -59,22 +70,41 @@ class Outbox:
         """Add many messages of one partition to the next round."""
         self._waiting[topic, partition].extend(messages)
 
+    def begin(self) -> None:
+        """Send what was put so far and need not wait; `deliver` does so as well, but its task may have a later turn."""
+        now_ms, count = time.time_ns() // 1_000_000, 0
+        for place, messages in self._waiting.items():
+            count += len(messages)
+            if count > SLICE:
+                break
+            batch = self.producer.create_batch()
+            went = batch.extend(messages, now_ms)
+            batch.close()
+            self._begun[place] = _Batch(batch, went, None)
+        deliveries = self.producer.send_now([(*place, batch.content) for place, batch in self._begun.items()])
+        for place, delivery in zip(self._begun, deliveries, strict=True):
+            self._begun[place] = self._begun[place]._replace(delivery=delivery)
+
     async def deliver(self) -> None:
         """Deliver all that was put so far; returns when the broker has acknowledged every message."""
+        if not self._begun:
+            self.begin()
         rounds, self._waiting = self._waiting, defaultdict(list)
-        work = [self._deliver(topic, part, messages) for (topic, part), messages in rounds.items()]
+        begun, self._begun = self._begun, {}
+        work = [self._deliver(*place, messages, begun.get(place)) for place, messages in rounds.items()]
         if len(work) == 1:
             await work[0]  # without a task, which would begin in the loop's next turn
         else:
             await asyncio.gather(*work)
 
-    async def _deliver(self, topic: str, partition: int, messages: Sequence[Message]) -> None:
+    async def _deliver(self, topic: str, partition: int, messages: Sequence[Message], first: _Batch | None) -> None:
         begin = 0
         while begin < len(messages):
-            begin += await self._insist(topic, partition, messages, begin)
+            begin += await self._insist(topic, partition, messages, begin, first)
+            first = None
 
-    async def _batch(self, messages: Sequence[Message], begin: int) -> tuple[ProducedBatch, int]:
-        """A batch of as many as fit, from `begin` on, and their number; made in slices, since a request may wait."""
+    async def _batch(self, messages: Sequence[Message], begin: int) -> _Batch:
+        """A batch of as many as fit, from `begin` on; made in slices, since a request may wait."""
         batch, count, now_ms = self.producer.create_batch(), 0, time.time_ns() // 1_000_000
         while True:
             start = begin + count
@@ -82,19 +112,22 @@ class Outbox:
             count += went
             if went < SLICE or start + went == len(messages):
                 batch.close()
-                return batch, count
+                return _Batch(batch, count, None)
             await asyncio.sleep(0)
 
-    async def _insist(self, topic: str, partition: int, messages: Sequence[Message], begin: int) -> int:
-        """Send until acknowledged; the number of messages that went.
+    async def _insist(
+        self, topic: str, partition: int, messages: Sequence[Message], begin: int, first: _Batch | None
+    ) -> int:
+        """Send until acknowledged, `first` if it is there already; the number of messages that went.
 
         Raises what no retry can mend, such as a message that the topic does not accept.
         """
         delay_s = 0.1
         while True:
-            batch, count = await self._batch(messages, begin)
+            batch, count, delivery = first or await self._batch(messages, begin)
+            first = None
             try:
-                metadata = await (await self.producer.send_batch(batch, topic, partition=partition))
+                metadata = await (delivery or await self.producer.send_batch(batch, topic, partition=partition))
             except MessageSizeTooLargeError:
                 smaller = messages[begin].instead
                 if count > 1 or smaller is None:

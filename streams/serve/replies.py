@@ -14,11 +14,10 @@ import logging
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from msgspec.structs import replace
 
@@ -26,6 +25,7 @@ from streams import topics
 from streams.connection import Connection
 from streams.kafka.outbox import Message, Outbox
 from streams.metrics import Metrics
+from streams.producer import Producer
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,23 @@ class Reply(NamedTuple):
     status: int
 
 
+class _Attempt(NamedTuple):
+    """Messages on their way to one partition."""
+
+    partition: int
+    outbox: Outbox
+
+
+class Sending(NamedTuple):
+    """Replies to one topic, and to one partition of it unless that is None."""
+
+    topic: str
+    partition: int | None
+    messages: Sequence[Message]
+    attempt: _Attempt | None
+    """None: they are not on their way yet."""
+
+
 def partition_number(value: bytes) -> int | None:
     """`kafka_replyPartition`: four bytes that are not all digits are a big-endian int (Spring), else text (NestJS)."""
     if len(value) == 4 and not value.isdigit():
@@ -73,7 +90,7 @@ class Replies:
     def __init__(
         self,
         connection: Connection,
-        producer: AIOKafkaProducer,
+        producer: Producer,
         metrics: Metrics,
         allowed: Iterable[str],
         prefix: str,
@@ -161,8 +178,8 @@ class Replies:
             await admin.close()
         return 0 if described["error_code"] else len(described["partitions"])
 
-    async def send(self, replies: Iterable[Reply]) -> None:
-        """Deliver replies; one that has no place is counted as lost.  Waits for the broker as long as it takes."""
+    def begin(self, replies: Iterable[Reply]) -> list[Sending]:
+        """Send what need not wait, before this returns; `finish` sees to the rest.  What has no place is lost."""
         rounds: dict[tuple[str, int | None], list[Message]] = defaultdict(list)
         for reply in replies:
             echoed = len(reply.key or b"") + len(reply.address.correlation or b"")
@@ -170,13 +187,32 @@ class Replies:
                 self.lost(reply.address.topic, ECHOED_TOO_MUCH)
             else:
                 rounds[reply.address.topic, reply.address.partition].append(_message(reply))
-        work = [self._deliver(*place, messages) for place, messages in rounds.items()]
+        return [
+            Sending(topic, partition, messages, self._attempt(topic, partition, messages))
+            for (topic, partition), messages in rounds.items()
+        ]
+
+    async def finish(self, sent: Iterable[Sending]) -> None:
+        """Deliver replies, those that have begun among them.  Waits for the broker as long as it takes."""
+        work = [self._deliver(*each) for each in sent]
         if len(work) == 1:
             await work[0]  # without a task, which would begin in the loop's next turn
         else:
             await asyncio.gather(*work)
 
-    async def _deliver(self, topic: str, partition: int | None, messages: list[Message]) -> None:
+    def _attempt(self, topic: str, partition: int | None, messages: Sequence[Message]) -> _Attempt | None:
+        """Messages on their way to a partition; None where that has to be asked for, or is not there."""
+        count = self._partitions[topic][1] if self.known(topic) else 0
+        if not count or (partition is not None and partition >= count):
+            return None
+        attempt = _Attempt(next(self._turn) % count if partition is None else partition, Outbox(self.producer))
+        attempt.outbox.extend(topic, attempt.partition, messages)
+        attempt.outbox.begin()
+        return attempt
+
+    async def _deliver(
+        self, topic: str, partition: int | None, messages: Sequence[Message], attempt: _Attempt | None
+    ) -> None:
         while True:
             if not self.known(topic):
                 await self.ask(topic)
@@ -185,21 +221,21 @@ class Replies:
                 return self.lost(topic, "it does not exist", len(messages))
             if partition is not None and partition >= count:
                 return self.lost(topic, f"it has {count} partitions, {partition} is not one of them", len(messages))
-            outbox = Outbox(self.producer)
-            place = next(self._turn) % count if partition is None else partition
-            for message in messages:
-                outbox.put(topic, place, message)
+            attempt = attempt or self._attempt(topic, partition, messages)
+            if attempt is None:
+                continue
             try:
                 async with asyncio.timeout(DELIVERY_S_MAX):  # wait_for of Python 3.11 can lose a cancellation
-                    return await outbox.deliver()
+                    return await attempt.outbox.deliver()
             except MessageSizeTooLargeError:
-                return await self._deliver_singly(topic, place, messages)
+                return await self._deliver_singly(topic, attempt.partition, messages)
             except TimeoutError:
                 self._partitions.pop(topic, None)  # is the broker away, or has the topic gone?
             except KafkaError as error:
                 return self.lost(topic, f"not delivered: {error!r}", len(messages))
+            attempt = None
 
-    async def _deliver_singly(self, topic: str, partition: int, messages: list[Message]) -> None:
+    async def _deliver_singly(self, topic: str, partition: int, messages: Sequence[Message]) -> None:
         """One of them is larger than the topic accepts: each goes alone, and that one becomes an error reply."""
         for message in messages:
             outbox = Outbox(self.producer)

@@ -27,7 +27,7 @@ from streams.metrics import Metrics
 from streams.serve.answer_queue import hits_asked
 from streams.serve.answerer import Answerer, Images, LoadedShards, images_of
 from streams.serve.in_flight import InFlight
-from streams.serve.replies import Address, Replies, Reply
+from streams.serve.replies import Address, Replies, Reply, Sending
 from streams.serve.rule_reader import RuleReader
 from streams.settings import Settings
 
@@ -71,6 +71,7 @@ class Serve(BatchConsumer):
         self.rules = RuleReader(connection, settings, metrics, self._owns_first_partition)
         self.answerer = Answerer(settings, clock_ms, index, vectors, self.rules.book, turns.asked)
         self.in_flight = InFlight()
+        self._taken = metrics.events.labels("serve", *self.topics)
         self._beside: set[asyncio.Task[None]] = set()
         self._delivered = asyncio.Event()
 
@@ -121,11 +122,12 @@ class Serve(BatchConsumer):
                     self._start(self._answer_later(asked))
                 else:
                     now.append(asked)
-            self.metrics.events.labels("serve", tp.topic).inc(len(messages))
+            self._taken.inc(len(messages))
         for number, together in enumerate(parts(now)):
             if number:
                 await asyncio.sleep(0)
-            self._start(self._reply(together, self._answer(together, {})))
+            replies = self._answer(together, {})
+            self._start(self._deliver(together, replies, self.replies.begin(replies)))
         while len(self.in_flight) > IN_FLIGHT_MAX:
             self._delivered.clear()
             await self._delivered.wait()
@@ -157,7 +159,8 @@ class Serve(BatchConsumer):
 
     async def _answer_later(self, asked: Asked) -> None:
         await self.replies.ask(asked.address.topic)
-        await self._reply([asked], self._answer([asked], await self.answerer.images(asked.images)))
+        replies = self._answer([asked], await self.answerer.images(asked.images))
+        await self._deliver([asked], replies, self.replies.begin(replies))
 
     def _answer(self, asked: Sequence[Asked], images: Images) -> list[Reply]:
         """Replies to requests, answered together."""
@@ -175,8 +178,8 @@ class Serve(BatchConsumer):
         error = {"message": result.message, "status": result.status, "statusCode": result.status}
         return Reply(asked.address, asked.message.key, orjson.dumps(error), result.status)
 
-    async def _reply(self, asked: Sequence[Asked], replies: Sequence[Reply]) -> None:
-        await self.replies.send(replies)
+    async def _deliver(self, asked: Sequence[Asked], replies: Sequence[Reply], sent: Sequence[Sending]) -> None:
+        await self.replies.finish(sent)
         for each in asked:
             self.in_flight.end(each.tp, each.message.offset)
         now_ms = self.clock_ms()
