@@ -100,7 +100,10 @@ class Index(mode.Service):
             await self._write(number, shard.close)
 
     def _place(self, name: str, partition: int) -> TopicPartition:
-        return TopicPartition(self.settings.topic_prefix + name, partition)
+        return TopicPartition(self._topic(name), partition)
+
+    def _topic(self, name: str) -> str:
+        return self.settings.topic_prefix + name
 
     def _open(self, number: int) -> Shard:
         places = {name: self._place(name, number) for name in topics.TRUTHS}
@@ -239,17 +242,18 @@ class Index(mode.Service):
         """Messages on the broker that are not in the shards yet, of one truth or of all."""
         if not self._connected:
             return 0
-        names = (name,) if name else topics.TRUTHS
-        return sum(self.reader.lag(self._place(each, number)) for number in self.numbers for each in names)
+        wanted = {self._topic(each) for each in ((name,) if name else topics.TRUTHS)}
+        return sum(lag for tp, lag in self.reader.lags().items() if tp.topic in wanted)
 
     def lags_ms(self, now_ms: int) -> dict[str, int]:
         """By truth, how old the newest message is that was read while others already wait; 0: none waits."""
-        return {
-            name: max(0, now_ms - min(self._read_ms.get(self._place(name, number), now_ms) for number in self.numbers))
-            if self.lag(name)
-            else 0
-            for name in topics.TRUTHS
-        }
+        lags_ms = dict.fromkeys(topics.TRUTHS, 0)
+        waiting = {tp.topic for tp in self.reader.lags()} if self._connected else set()
+        for name in topics.TRUTHS if waiting else ():
+            if self._topic(name) in waiting:
+                read_ms = [self._read_ms.get(self._place(name, number), now_ms) for number in self.numbers]
+                lags_ms[name] = max(0, now_ms - min(read_ms))
+        return lags_ms
 
     def status(self) -> dict[str, Any]:
         return {

@@ -41,6 +41,8 @@ class TruthReader:
         Good for telling one from another only."""
         self._answered_s: float | None = None
         self._behind: set[TopicPartition] = set()
+        self._lags: tuple[int, dict[TopicPartition, int]] | None = None
+        """As they were after so many moves of the consumer."""
 
     consumer: LongPollConsumer
 
@@ -62,6 +64,7 @@ class TruthReader:
     def seek(self, tp: TopicPartition, offset: int) -> None:
         """Read a partition from `offset` on; it is behind until its former end is reached."""
         self.consumer.seek(tp, offset)
+        self._lags = None
         if offset < self.ends[tp]:
             self._behind.add(tp)
 
@@ -84,12 +87,21 @@ class TruthReader:
             self._answers, self._answered_s = answers, self._clock_s()
         return batches
 
-    def lag(self, tp: TopicPartition) -> int:
-        """Messages that are on the broker and not read yet, as far as is known; 0 before it is connected."""
+    def lags(self) -> Mapping[TopicPartition, int]:
+        """Messages that are on the broker and not read yet, as far as is known, of those partitions that have any."""
         if self._answered_s is None:
-            return 0
+            return {}
+        if self._lags is None or self._lags[0] != self.consumer.moves:
+            self._lags = (self.consumer.moves, {tp: lag for tp in self.partitions if (lag := self._lag(tp)) > 0})
+        return self._lags[1]
+
+    def lag(self, tp: TopicPartition) -> int:
+        """Those of one partition."""
+        return self.lags().get(tp, 0)
+
+    def _lag(self, tp: TopicPartition) -> int:
         high, position = self.consumer.highwater(tp), self.position(tp)
-        return max(0, high - position) if high is not None and position is not None else 0
+        return high - position if high is not None and position is not None else 0
 
     def silence_s(self) -> float:
         """Seconds since the broker last answered a fetch, also one that brought nothing; 0 before it is connected."""
