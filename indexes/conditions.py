@@ -53,11 +53,9 @@ class Conditions:
         key = (self._rule_ids(rules), filter, same, out_of_stock)
         masks = self._allowed.get(key)
         if masks is None:
-            filter = all_of([filter, *[rule.filter for rule in rules]])
-            hidden = frozenset[str]().union(*[rule.hide for rule in rules])
             kept = ("allowed", id(rules), key)
             masks = [
-                shard.columns.kept(kept, rules, partial(self._mask, number, filter, equal, hidden, out_of_stock))
+                shard.columns.kept(kept, rules, partial(self._mask, number, rules, filter, equal, out_of_stock))
                 for number, shard in enumerate(self._shards)
             ]
             self._allowed[key] = masks
@@ -118,9 +116,16 @@ class Conditions:
         return known[1]
 
     def _mask(
-        self, number: int, filter: Filter | None, equal: tuple[Equal, ...], hidden: frozenset[str], out_of_stock: bool
+        self,
+        number: int,
+        rules: tuple[Rule, ...],
+        filter: Filter | None,
+        equal: tuple[Equal, ...],
+        out_of_stock: bool,
     ) -> Mask | None:
         columns = self._shards[number].columns
+        filter = all_of([filter, *[rule.filter for rule in rules]])
+        hidden = frozenset[str]().union(*[rule.hide for rule in rules])
         mask = None if out_of_stock else columns.in_stock
         if filter is not None:
             found = columns.mask(filter)

@@ -95,7 +95,7 @@ class Weights:
     def of(self, part: Part, width: int) -> Floats:
         """float32[width] by position."""
         shown = part.shown[:width]
-        return shown if self.by_ordinal is None else self.by_ordinal[part.owner[:width]] * shown
+        return shown if self.by_ordinal is None else self.by_ordinal.take(part.owner[:width]) * shown
 
     def at(self, part: Part, positions: Ints) -> Floats:
         """float32[K] at these positions."""

@@ -6,12 +6,13 @@ Rows are scored here in a fixed order of additions, whatever chose them: what is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.field import Candidates, Field, Found
+from indexes.field import NOTHING, Candidates, Field, Found
 from indexes.rows import Part
 from indexes.selection import adjusted
 
@@ -60,48 +61,62 @@ def best(
 
     `uneven_rows`: an item may have several rows.
     """
-    query, source, weight = reached.query, reached.source, reached.weight
-    similarity = np.empty(len(query), np.float32)
-    owner = np.empty(len(query), np.int32)
-    image = np.empty(len(query), np.int16)
-    field = np.empty(len(query), np.int16)
-    for number, one in enumerate(sources):
-        at = np.flatnonzero(source == number)
-        if len(at):
-            positions = reached.position[at]
-            vectors, askers = one.part.fetch(positions), queries.take(query[at], axis=0)
-            similarity[at] = np.einsum("kd,kd->k", vectors, askers)
-            owner[at] = one.part.owner[positions]
-            image[at] = one.part.image[positions]
-            field[at] = one.field
+    if not len(reached.query):
+        return Found(NOTHING, [0] * (len(queries) + 1))
+    reached = _by_source(reached)
+    query, weight = reached.query, reached.weight
+    ends = np.searchsorted(reached.source, np.arange(len(sources)), side="right").tolist()
+    spans = [(one, start, end) for one, (start, end) in zip(sources, pairwise([0, *ends]), strict=True) if end > start]
+    places = [reached.position[start:end] for _, start, end in spans]
+    vectors = _joined([one.part.fetch(at) for (one, _, _), at in zip(spans, places, strict=True)])
+    owner = _joined([one.part.owner.take(at) for (one, _, _), at in zip(spans, places, strict=True)])
+    image = _joined([one.part.image.take(at) for (one, _, _), at in zip(spans, places, strict=True)])
+    field = np.repeat(np.array([one.field for one, _, _ in spans], np.int16), [end - start for _, start, end in spans])
+    similarity = np.einsum("kd,kd->k", vectors, queries.take(query, axis=0))
     score = adjusted(similarity, weight)
     order = np.lexsort((-score, query))
-    score, query, field, owner, image = score[order], query[order], field[order], owner[order], image[order]
-    tied = np.flatnonzero((score[1:] == score[:-1]) & (query[1:] == query[:-1]))
+    ordered, asker = score[order], query[order]
+    tied = np.flatnonzero((ordered[1:] == ordered[:-1]) & (asker[1:] == asker[:-1]))
     if len(tied):
-        again = _untie(fields, tied, score, field, owner, image)
-        order, query, field, owner, image = order[again], query[again], field[again], owner[again], image[again]
+        order = order[_untie(fields, tied, len(order), field[order], owner[order], image[order])]
+        asker = query[order]
     if uneven_rows:
-        items = (query * len(fields) + field) * (np.int64(1) << 32) + owner
+        items = (asker * len(fields) + field[order]) * (np.int64(1) << 32) + owner[order]
         first = np.sort(np.unique(items, return_index=True)[1])
-        order, query, field, owner, image = order[first], query[first], field[first], owner[first], image[first]
-    starts = np.searchsorted(query, np.arange(len(queries) + 1))
-    first = np.flatnonzero(np.arange(len(query)) - starts[query] < count)
-    order = order[first]
-    candidates = Candidates(owner[first], similarity[order], image[first], field[first], weight[order])
-    return Found(candidates, np.searchsorted(first, starts).tolist())
+        order, asker = order[first], asker[first]
+    if len(queries) == 1:
+        order = order[:count]
+        bounds = [0, len(order)]
+    else:
+        starts = np.searchsorted(asker, np.arange(len(queries) + 1))
+        first = np.flatnonzero(np.arange(len(asker)) - starts[asker] < count)
+        order = order[first]
+        bounds = np.searchsorted(first, starts).tolist()
+    return Found(Candidates(owner[order], similarity[order], image[order], field[order], weight[order]), bounds)
+
+
+def _by_source(reached: Reached) -> Reached:
+    """The same rows, those of a source together."""
+    if not np.count_nonzero(reached.source[1:] < reached.source[:-1]):
+        return reached
+    order = np.argsort(reached.source, kind="stable")
+    return Reached(reached.query[order], reached.source[order], reached.position[order], reached.weight[order])
+
+
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _untie(
     fields: Sequence[Field],
     tied: Ints,
-    score: Floats,
+    rows: int,
     field: NDArray[np.int16],
     owner: NDArray[np.int32],
     image: NDArray[np.int16],
 ) -> Ints:
     """An order in which rows of equal score follow each other by item id, then image."""
-    order = np.arange(len(score))
+    order = np.arange(rows)
     begin = 0
     ends = [*np.flatnonzero(np.diff(tied) > 1).tolist(), len(tied) - 1]
     for end in ends:

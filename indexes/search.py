@@ -16,6 +16,7 @@ layout they lie (as long as no trees are asked, which may miss a neighbour).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class _Run:
         colour = fields[0].settings.colour
         self.numbers = queries.shape[1]
         """Of each row that a scan multiplies: where no query asks for colour, not its."""
-        if colour and not queries[:, -colour:].any():
+        if colour and not np.count_nonzero(queries[:, -colour:]):
             self.numbers -= colour
         self.error = queries.shape[1] * 2.0**-23 + 1e-9
         groups: dict[tuple[int, ...], int] = {}
@@ -85,8 +86,7 @@ class _Run:
         """Candidates of these queries: at least the best `wanted` rows of each that has so many."""
         found: list[Reached] = []
         scans: list[tuple[int, list[tuple[int, Floats]]]] = []
-        for group in np.unique(self.group_of[numbers]).tolist():
-            mine = numbers[self.group_of[numbers] == group]
+        for group, mine in self._by_group(numbers):
             scanned: list[tuple[int, Floats]] = []
             gathered: list[tuple[int, Ints, Floats]] = []
             for number, source in enumerate(self.sources):
@@ -113,28 +113,38 @@ class _Run:
             found.append(self._scan(numbers, scans, wanted))
         return together(found)
 
+    def _by_group(self, numbers: Ints) -> list[tuple[int, Ints]]:
+        """These queries by group."""
+        if len(self.weights) == 1:
+            return [(0, numbers)]
+        groups = self.group_of[numbers]
+        return [(group, numbers[groups == group]) for group in np.unique(groups).tolist()]
+
     def _scan(self, numbers: Ints, scans: list[tuple[int, list[tuple[int, Floats]]]], wanted: int) -> Reached:
         """Multiply all queries of some groups by all rows of some deltas."""
         sources = sorted({number for _, scanned in scans for number, _ in scanned})
         deltas = [self.fields[self.sources[number].field].rows.delta for number in sources]
-        bounds = np.cumsum([0] + [delta.width for delta in deltas])
-        start_of = dict(zip(sources, bounds.tolist(), strict=False))
-        width = int(bounds[-1])
+        starts = [0, *accumulate([delta.width for delta in deltas])]
+        start_of = dict(zip(sources, starts, strict=False))
+        width = starts[-1]
         weights = np.zeros((len(scans), width), np.float32)
-        line_of = np.full(len(self.weights), -1)
+        line_of = [-1] * len(self.weights)
         for line, (group, scanned) in enumerate(scans):
             line_of[group] = line
             for number, by_position in scanned:
                 weights[line, start_of[number] : start_of[number] + len(by_position)] = by_position
-        lines = line_of[self.group_of[numbers]]
-        mine, lines = numbers[lines >= 0], lines[lines >= 0]
+        lines = np.array(line_of)[self.group_of[numbers]]
+        mine = numbers
+        if len(scans) < len(self.weights):
+            mine, lines = numbers[lines >= 0], lines[lines >= 0]
         queries = self.queries if len(mine) == len(self.queries) else self.queries[mine]
         scores = self.scratch.scores(len(mine), width)
-        for delta, start in zip(deltas, bounds.tolist(), strict=False):
+        for delta, start in zip(deltas, starts, strict=False):
             part, by_position = scores[:, start : start + delta.width], weights[:, start : start + delta.width]
             np.matmul(queries[:, : self.numbers], delta.across[: self.numbers, : delta.width], out=part)
             part *= by_position if len(scans) == 1 else by_position[lines]  # while it is still in the cache
         asker, column = select(scores, weights, lines, wanted, self.error, self.scratch)
+        bounds = np.array(starts)
         which = np.searchsorted(bounds, column, side="right") - 1
         return Reached(mine[asker], np.array(sources)[which], column - bounds[which], weights[lines[asker], column])
 

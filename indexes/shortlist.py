@@ -10,6 +10,7 @@ Dropped are source items, what is below the threshold, and what a family has too
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from indexes.conditions import Factors, Masks
 from indexes.field import Candidates, Found
 from indexes.question import Place, Question, Row
 from indexes.search import search_together
+from indexes.seeds import Seeds
 from indexes.shard import Shard
 from models.ranking import visual_hundredths
 from models.vectors import Vectors
@@ -78,7 +80,8 @@ class Shortlist:
         found = search_together(fields, queries, fetch)
         if lengths is None:
             return found
-        similarity = found.candidates.similarity * np.repeat(lengths, np.diff(found.bounds))
+        each = lengths if len(lengths) == 1 else np.repeat(lengths, np.diff(found.bounds))
+        similarity = found.candidates.similarity * each
         return found._replace(candidates=found.candidates._replace(similarity=similarity))
 
     def unlooked(self, question: Question) -> list[Row]:
@@ -192,15 +195,15 @@ def _units(questions: Sequence[Question]) -> tuple[Vectors, Vectors | None]:
     queries: Vectors = np.array([one.seeds.query for one in questions])
     if not any(one.seeds.colour_weight and one.seeds.weights is not None for one in questions):
         return queries, None
-    lengths = np.array(  # exactly 1 where colour does not count: such a request has the same answer in any company
-        [
-            (np.linalg.norm(query) or 1.0) if one.seeds.colour_weight else 1.0
-            for one, query in zip(questions, queries, strict=True)
-        ],
-        np.float32,
-    )
+    # Exactly 1 where colour does not count: such a request has the same answer in any company.
+    lengths = np.array([_length(one.seeds) if one.seeds.colour_weight else 1.0 for one in questions], np.float32)
     queries /= lengths[:, None]
     return queries, lengths
+
+
+def _length(seeds: Seeds) -> float:
+    """Of the query; 1 if it is zero."""
+    return math.sqrt(seeds.query.dot(seeds.query)) or 1.0
 
 
 def _below(similarity: float, threshold: float) -> bool:

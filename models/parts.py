@@ -18,6 +18,8 @@ Easy to get wrong:
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,12 +53,17 @@ def unit_parts(vector: Vectors, colour: int) -> Vectors:
     return rows_of(vector[None], None, colour)[0] if colour else unit(vector)
 
 
+@lru_cache(maxsize=256)
 def weighing(dimension: int, colour: int, weight: float) -> Vectors | None:
-    """float32[D] by which a row becomes the query that colour counts `weight` for, 0..1; None where there is none."""
+    """float32[D] by which a row becomes the query that colour counts `weight` for, 0..1; None where there is none.
+
+    Not to be written to: all who ask for the same get the same.
+    """
     if not colour:
         return None
     factors = np.full(dimension, 1 - weight, np.float32)
     factors[-colour:] = weight / TINT**2
+    factors.flags.writeable = False
     return factors
 
 
