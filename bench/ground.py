@@ -97,9 +97,10 @@ async def make_topics(broker: str, names: Sequence[str], partitions: int, **conf
 
 @contextlib.asynccontextmanager
 async def consuming(broker: str, places: Sequence[TopicPartition], **more: Any) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer without a group at the end of some partitions."""
+    """aiokafka's own consumer with the product's settings, without a group, at the end of some partitions."""
     connection = Connection(broker)
-    consumer = await connection.started(lambda: connection.consumer(None, **more), "bench")
+    settings = connection.consumer_settings(None) | more
+    consumer = await connection.started(lambda: AIOKafkaConsumer(**settings), "bench")
     try:
         consumer.assign(places)
         for place, end in (await consumer.end_offsets(places)).items():
