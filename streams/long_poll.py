@@ -51,13 +51,8 @@ class LongPollConsumer(AIOKafkaConsumer):
         found = await self._fetched(partitions, max_records)
         if found or not timeout_ms:
             return found
-        fetched: asyncio.Future[None] = self._fetcher._create_fetch_waiter()
-        timer = asyncio.get_running_loop().call_later(timeout_ms / 1000, self._fetcher._notify, fetched)
-        try:
-            with self._subscription.fetch_context():
-                await fetched
-        finally:
-            timer.cancel()
+        with self._subscription.fetch_context():
+            await until_fetched(self._fetcher, timeout_ms / 1000)
         return {} if self._closed else await self._fetched(partitions, max_records)
 
     async def _fetched(
@@ -108,6 +103,16 @@ def let_wait(fetcher: Fetcher, answered: Callable[[], None] = lambda: None) -> N
     fetcher._get_actions_per_node = decided
     fetcher._proc_fetch_request = fetched
     fetcher._client = _FetchingClient(fetcher._client)
+
+
+async def until_fetched(fetcher: Fetcher, timeout_s: float) -> None:
+    """Wait until something new was fetched, or for so long; raises what stands in the way of the consumer's group."""
+    fetched: asyncio.Future[None] = fetcher._create_fetch_waiter()
+    timer = asyncio.get_running_loop().call_later(timeout_s, fetcher._notify, fetched)
+    try:
+        await fetched
+    finally:
+        timer.cancel()
 
 
 class _FetchingClient:

@@ -14,7 +14,7 @@ from faust.transport.drivers import aiokafka as driver
 from mode.utils.futures import maybe_async
 
 from streams.connection import FETCH_WAIT_MS, REQUEST_BYTES_MAX, Connection
-from streams.long_poll import let_wait
+from streams.long_poll import let_wait, until_fetched
 from streams.settings import Settings
 
 
@@ -54,6 +54,17 @@ class _InLoop(driver.AIOKafkaConsumerThread):
 
     async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await maybe_async(fun(*args, **kwargs))
+
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
+    ) -> Any:
+        """What has been fetched of these partitions; waits for so many seconds while that is nothing."""
+        found = await super()._fetch_records(consumer, active_partitions, 0, max_records)
+        if found or not timeout or not self.consumer.flow_active:
+            return found
+        with consumer._subscription.fetch_context():
+            await until_fetched(consumer._fetcher, timeout)
+        return await super()._fetch_records(consumer, active_partitions, 0, max_records)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)

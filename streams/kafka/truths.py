@@ -15,6 +15,8 @@ from streams.connection import Connection
 from streams.long_poll import LongPollConsumer
 
 POLL_TIMEOUT_MS = 500
+LOOK_INTERVAL_S = 0.1
+"""How often it is looked at most whether the broker answers: that costs as much as an event."""
 
 
 class TruthReader:
@@ -40,6 +42,7 @@ class TruthReader:
 
         Good for telling one from another only."""
         self._answered_s: float | None = None
+        self._looked_s = 0.0
         self._behind: set[TopicPartition] = set()
         self._lags: tuple[int, dict[TopicPartition, int]] | None = None
         """As they were after so many moves of the consumer."""
@@ -82,9 +85,12 @@ class TruthReader:
         for tp in list(self._behind):
             if await self.consumer.position(tp) >= self.ends[tp]:
                 self._behind.discard(tp)
-        answers = [self.consumer.last_poll_timestamp(tp) for tp in self.partitions]
-        if answers != self._answers:
-            self._answers, self._answered_s = answers, self._clock_s()
+        now_s = self._clock_s()
+        if not batches or now_s - self._looked_s >= LOOK_INTERVAL_S:
+            self._looked_s = now_s
+            answers = [self.consumer.last_poll_timestamp(tp) for tp in self.partitions]
+            if answers != self._answers:
+                self._answers, self._answered_s = answers, now_s
         return batches
 
     def lags(self) -> Mapping[TopicPartition, int]:
