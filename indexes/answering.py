@@ -20,7 +20,7 @@ from indexes.explanation import Explained, Explainer
 from indexes.looks import Looks
 from indexes.outcome import Outcome
 from indexes.pins import Pins
-from indexes.plain_answers import PLAIN_MIN, TOGETHER_MAX, PlainAnswers
+from indexes.plain_answers import ARRAYS_MIN, TOGETHER_MAX, PlainAnswers
 from indexes.question import Question, Questions, Row
 from indexes.results import AnswerSettings, ResultWriter
 from indexes.seeds import Seeds, resolve_seeds, seeds_of_items
@@ -82,12 +82,12 @@ class Answering:
         asked, failed = self.understood(entries, images)
         for number, error in failed.items():
             results[number] = self.writer.failed(str(error), error.status)
-        plain = [one for one in asked if self.plain.asks(one)] if seen is None and len(asked) >= PLAIN_MIN else []
-        if len(plain) >= PLAIN_MIN:
+        plain = [one for one in asked if self.plain.asks(one)] if seen is None else []
+        if plain:
             for question, result in self.plain.results(plain):
                 results[question.number] = result
             asked = [one for one in asked if results[one.number] is None]
-        for question, outcome in self.outcomes(asked):
+        for question, outcome in self.outcomes(asked) if asked else ():
             explained = self._explained(question, outcome) if question.request.explain else None
             results[question.number] = self.writer.result(question, outcome, explained)
             if seen is not None:
@@ -102,7 +102,7 @@ class Answering:
         failed: dict[int, BadRequest] = {}
         requests = {number: entry for number, entry in enumerate(entries) if isinstance(entry, Request)}
         known: dict[int, Seeds | None] = {}
-        if len(requests) >= PLAIN_MIN:
+        if len(requests) >= ARRAYS_MIN:
             known = dict(zip(requests, seeds_of_items(list(requests.values()), self.shards), strict=True))
         for number, entry in enumerate(entries):
             try:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,8 @@ class Columns:
             if len(self._kept) >= KEPT_MAX:
                 self._kept.clear()
             found = self._kept[key] = (owner, work())
-        return cast(T, found[1])
+        kept: T = found[1]
+        return kept
 
     def grow(self, capacity: int) -> None:
         """Make room for ordinals below `capacity`."""

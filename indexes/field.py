@@ -64,6 +64,8 @@ class Found(NamedTuple):
 
     def apart(self) -> list[Candidates]:
         """Those of each query."""
+        if len(self.bounds) == 2:
+            return [self.candidates]
         return [
             Candidates._make([each[start:stop] for each in self.candidates]) for start, stop in pairwise(self.bounds)
         ]

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.field import Candidates
+from indexes.field import Candidates, Found
 from indexes.hit_heads import IMAGE_BITS
 from indexes.question import Question
 from indexes.results import ResultWriter
@@ -28,8 +28,8 @@ SCORES, ENDS = np.array(HUNDREDTHS, np.object_), np.array(RANK_ENDS, np.object_)
 TOGETHER_MAX = 128
 """Requests for up to so many candidates share one search, at the count of the one that wants most."""
 
-PLAIN_MIN = 4
-"""Fewer cost less hit by hit."""
+ARRAYS_MIN = 4
+"""Fewer requests cost less hit by hit."""
 
 
 class PlainAnswers:
@@ -55,8 +55,16 @@ class PlainAnswers:
         )
 
     def results(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Result]]:
-        """The result of each; they share one search."""
+        """The result of each, at least one; they share one search."""
         found = self._shortlist.together(questions, max([one.fetch for one in questions]))
+        return (self._by_arrays if len(questions) >= ARRAYS_MIN else self._by_hits)(questions, found)
+
+    def _by_hits(self, questions: Sequence[Question], found: Found) -> Iterator[tuple[Question, Result]]:
+        for question, candidates in zip(questions, found.apart(), strict=True):
+            rows = self._shortlist.allowed(question, candidates)[: question.rows_wanted]
+            yield question, self._writer.plain(question, rows)
+
+    def _by_arrays(self, questions: Sequence[Question], found: Found) -> Iterator[tuple[Question, Result]]:
         asker = np.repeat(np.arange(len(questions)), np.diff(found.bounds))
         kept = np.flatnonzero(self._not_excluded(questions, found.candidates, asker))
         starts = np.searchsorted(asker[kept], np.arange(len(questions) + 1))

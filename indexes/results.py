@@ -70,12 +70,20 @@ class ResultWriter:
     def result(self, question: Question, outcome: Outcome, explained: Explained | None) -> Result:
         """The result with these rows as its hits, in their order."""
         asked = retrieved(question.request.attributes)
-        heads = [shard.heads.form(asked, question.request.highlight) for shard in self._shards]
+        heads = self._heads(question, asked)
         if outcome.origins or explained is not None or asked.derived:
             pieces = self._hits(heads, question, outcome, asked, explained)
         else:
             pieces = self._plain_hits(heads, outcome.rows, question.factors)
         return self.written(question, pieces, len(outcome.rows), explained)
+
+    def plain(self, question: Question, rows: list[Row]) -> Result:
+        """The same of a question whose hits are as the model found them."""
+        pieces = self._plain_hits(self._heads(question, retrieved(question.request.attributes)), rows, question.factors)
+        return self.written(question, pieces, len(rows))
+
+    def _heads(self, question: Question, asked: Retrieved) -> list[FormHeads]:
+        return [shard.heads.form(asked, question.request.highlight) for shard in self._shards]
 
     def written(
         self, question: Question, pieces: Sequence[bytes], count: int, explained: Explained | None = None

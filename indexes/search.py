@@ -58,8 +58,8 @@ class _Run:
     def __init__(self, fields: Sequence[Field], queries: Queries) -> None:
         self.fields = fields
         self.queries = queries
-        self.rows = sum(field.rows.rows_shown for field in fields)
-        self.uneven_rows = any(field.rows.rows_shown > field.rows.items_shown for field in fields)
+        self.rows = sum([field.rows.rows_shown for field in fields])
+        self.uneven_rows = self.rows > sum([field.items for field in fields])
         self.sources = [
             Source(number, slot, part) for number, field in enumerate(fields) for slot, part in field.rows.parts.items()
         ]
@@ -122,9 +122,9 @@ class _Run:
 
     def _scan(self, numbers: Ints, scans: list[tuple[int, list[tuple[int, Floats]]]], wanted: int) -> Reached:
         """Multiply all queries of some groups by all rows of some deltas."""
-        sources = sorted({number for _, scanned in scans for number, _ in scanned})
-        deltas = [self.fields[self.sources[number].field].rows.delta for number in sources]
-        starts = [0, *accumulate([delta.width for delta in deltas])]
+        widths = {number: len(weights) for _, scanned in scans for number, weights in scanned}
+        sources = sorted(widths)
+        starts = [0, *accumulate([widths[number] for number in sources])]
         start_of = dict(zip(sources, starts, strict=False))
         width = starts[-1]
         weights = np.zeros((len(scans), width), np.float32)
@@ -139,9 +139,10 @@ class _Run:
             mine, lines = numbers[lines >= 0], lines[lines >= 0]
         queries = self.queries if len(mine) == len(self.queries) else self.queries[mine]
         scores = self.scratch.scores(len(mine), width)
-        for delta, start in zip(deltas, starts, strict=False):
-            part, by_position = scores[:, start : start + delta.width], weights[:, start : start + delta.width]
-            np.matmul(queries[:, : self.numbers], delta.across[: self.numbers, : delta.width], out=part)
+        for number, start, stop in zip(sources, starts, starts[1:], strict=False):
+            part, by_position = scores[:, start:stop], weights[:, start:stop]
+            across = self.fields[self.sources[number].field].rows.delta.across
+            np.matmul(queries[:, : self.numbers], across[: self.numbers, : stop - start], out=part)
             part *= by_position if len(scans) == 1 else by_position[lines]  # while it is still in the cache
         asker, column = select(scores, weights, lines, wanted, self.error, self.scratch)
         bounds = np.array(starts)

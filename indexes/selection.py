@@ -61,7 +61,7 @@ def select(
     # Rows that do not match have 0, and negative similarities are not adjusted right: a bound above both is needed.
     rich = bound > slack
     np.greater_equal(weighted, np.where(rich, bound - slack, np.float32(np.inf))[:, None], out=reached)
-    for poor in np.flatnonzero(~rich).tolist():
+    for poor in np.flatnonzero(~rich).tolist() if np.count_nonzero(rich) < len(rich) else ():
         weight = weights[lines[poor]]
         matching = np.flatnonzero(weight)
         if len(matching) > wanted:
@@ -70,8 +70,10 @@ def select(
             least = np.partition(right, -wanted)[-wanted]
             matching = matching[right >= least - 2 * error * max(weight.max(), 1 / weight.min())]
         reached[poor, matching] = True
-    asker, column = np.divmod(np.flatnonzero(reached), width)
-    return asker, column
+    if len(reached) == 1:
+        column = reached[0].nonzero()[0]
+        return np.zeros(len(column), np.intp), column
+    return np.divmod(np.flatnonzero(reached), width)
 
 
 def adjusted(similarity: Floats, factor: Floats) -> Floats:

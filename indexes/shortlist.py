@@ -62,7 +62,7 @@ class Shortlist:
         ):
             if len(candidates.ordinals) == fetch and not _below(candidates.similarity.item(-1), one.threshold):
                 continue
-            rows = self._in_order(one, self._allowed(one, candidates))
+            rows = self._in_order(one, self.allowed(one, candidates))
             found[one.number] = self._with_room(one, rows, dict(one.families), one.rows_wanted)
         return found
 
@@ -116,10 +116,10 @@ class Shortlist:
         return True
 
     def _kept(self, one: Question, candidates: Candidates, families: dict[int, int], count: int) -> list[Row]:
-        return self._with_room(one, self._allowed(one, candidates), families, count)
+        return self._with_room(one, self.allowed(one, candidates), families, count)
 
-    def _allowed(self, one: Question, candidates: Candidates) -> list[Row]:
-        """Without what is excluded or below the threshold."""
+    def allowed(self, one: Question, candidates: Candidates) -> list[Row]:
+        """Candidates as rows, without what is excluded or below the threshold."""
         excluded, least = one.excluded, one.threshold
         rows = list(
             zip(
@@ -192,6 +192,12 @@ def _units(questions: Sequence[Question]) -> tuple[Vectors, Vectors | None]:
 
     None: by nothing.  Where colour counts a query has a length of its own, and a search wants units.
     """
+    if len(questions) == 1:
+        seeds = questions[0].seeds
+        if seeds.weights is None or not seeds.colour_weight:
+            return seeds.query[None], None
+        lengths = np.array([_length(seeds)], np.float32)
+        return (seeds.query / lengths)[None], lengths
     queries: Vectors = np.array([one.seeds.query for one in questions])
     if not any(one.seeds.colour_weight and one.seeds.weights is not None for one in questions):
         return queries, None
