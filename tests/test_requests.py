@@ -15,6 +15,7 @@ import pytest
 from models.truth_messages import read_item_record
 from streams import topics
 from streams.client import RequestFailed
+from streams.serve.stage import IN_FLIGHT_MAX
 from tests.brokers import TestBroker
 from tests.installation import Installation, Shop, installed
 from tests.pictures import write_pictures
@@ -29,7 +30,7 @@ def installation(broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("requests")
     links = write_pictures(folder, None, ITEMS)
     others = {"similar-responses-spring": 3, topics.SIMILAR_RESPONSES: 4}
-    with installed(broker, folder, others, image_root=str(folder)) as made:
+    with installed(broker, folder, others, image_root=str(folder), image_hosts="127.0.0.1") as made:
 
         async def fill() -> None:
             await made.workers[0].ready()
@@ -180,6 +181,36 @@ async def test_requests_by_image(shop: Shop, installation: Installation) -> None
 
     answer = await shop.client.ask({"requests": [{"image": "missing.jpg"}, {"image": "../x"}]}, timeout_s=10)
     assert [result["status"] for result in answer["results"]] == [422, 422]
+
+
+async def test_requests_by_image_of_a_slow_host_keep_no_other_waiting(shop: Shop) -> None:
+    """A host that does not answer holds up more requests than are taken of others; those are answered meanwhile."""
+    released, by_image = asyncio.Event(), {b"slow %d" % number for number in range(IN_FLIGHT_MAX + 50)}
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await released.wait()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    before = len(await shop.read(topics.SIMILAR_RESPONSES))
+    try:
+        for correlation in sorted(by_image):
+            body = {"image": f"http://{address}/{correlation.decode()[5:]}.jpg"}
+            headers = [("kafka_correlationId", correlation)]
+            await shop.send(topics.SIMILAR_REQUESTS, None, body, headers=headers, partition=2)
+        plain = [uuid.uuid4().bytes for _ in range(4)]
+        for partition, correlation in enumerate(plain):
+            headers = [("kafka_correlationId", correlation)]
+            await shop.send(topics.SIMILAR_REQUESTS, None, {"objectID": "item-1"}, headers=headers, partition=partition)
+
+        await replies(shop, topics.SIMILAR_RESPONSES, set(plain))
+
+        assert len(await shop.read(topics.SIMILAR_RESPONSES)) == before + len(plain)
+    finally:
+        released.set()
+        server.close()
+    await replies(shop, topics.SIMILAR_RESPONSES, by_image, 60)
 
 
 async def test_rules_take_effect_on_the_next_request(shop: Shop, installation: Installation) -> None:

@@ -26,6 +26,7 @@ from streams.kafka.turns import Turns
 from streams.metrics import Metrics
 from streams.serve.answer_queue import hits_asked
 from streams.serve.answerer import Answerer, Images, LoadedShards, images_of
+from streams.serve.by_image import ByImage
 from streams.serve.in_flight import InFlight
 from streams.serve.replies import Address, Replies, Reply, Sending
 from streams.serve.rule_reader import RuleReader
@@ -36,7 +37,7 @@ REQUESTS_MAX = 128
 HITS_MAX = 2_700
 """Asked for by requests that are answered together: for some 10 ms they hold the loop, then others have a turn."""
 IN_FLIGHT_MAX = 512
-"""Requests whose replies are not delivered yet; beyond, no more are taken."""
+"""Requests whose replies are not delivered yet, those by image apart; beyond, no more are taken."""
 
 
 class Asked(NamedTuple):
@@ -71,6 +72,7 @@ class Serve(BatchConsumer):
         self.rules = RuleReader(connection, settings, metrics, self._owns_first_partition)
         self.answerer = Answerer(settings, clock_ms, index, vectors, self.rules.book, turns.asked)
         self.in_flight = InFlight()
+        self.by_image = ByImage()
         self._taken = metrics.events.labels("serve", *self.topics)
         self._beside: set[asyncio.Task[None]] = set()
         self._delivered = asyncio.Event()
@@ -118,7 +120,10 @@ class Serve(BatchConsumer):
                 asked = self._asked(tp, message)
                 if asked is None:
                     self.in_flight.end(tp, message.offset)
-                elif asked.images or not self.replies.known(asked.address.topic):
+                elif asked.images:
+                    self.by_image.begin(len(message.value))
+                    self._start(self._answer_by_image(asked))
+                elif not self.replies.known(asked.address.topic):
                     self._start(self._answer_later(asked))
                 else:
                     now.append(asked)
@@ -128,7 +133,7 @@ class Serve(BatchConsumer):
                 await asyncio.sleep(0)
             replies = self._answer(together, {})
             self._start(self._deliver(together, replies, self.replies.begin(replies)))
-        while len(self.in_flight) > IN_FLIGHT_MAX:
+        while len(self.in_flight) - len(self.by_image) > IN_FLIGHT_MAX or self.by_image.full:
             self._delivered.clear()
             await self._delivered.wait()
         self.done.update(self.in_flight.committable())
@@ -156,6 +161,13 @@ class Serve(BatchConsumer):
         if address is None:
             return None
         return Asked(tp, message, address, self.answerer.parse(message.value))
+
+    async def _answer_by_image(self, asked: Asked) -> None:
+        try:
+            async with self.by_image.turn:
+                await self._answer_later(asked)
+        finally:
+            self.by_image.end(len(asked.message.value))
 
     async def _answer_later(self, asked: Asked) -> None:
         await self.replies.ask(asked.address.topic)
