@@ -12,6 +12,7 @@ It is pure: no clock, no chance but a request's own seed, nothing kept between c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,10 +68,18 @@ class Answering:
         self.mean = mean
         self.questions = Questions(shards, rules, now_ms)
         self.shortlist = Shortlist(shards)
-        self.looks = Looks(shards)
-        self.pins = Pins(shards, self.looks)
         self.writer = ResultWriter(shards, settings)
         self.plain = PlainAnswers(shards, self.shortlist, self.writer)
+
+    @cached_property
+    def looks(self) -> Looks:
+        """Which of an item's images look most like something."""
+        return Looks(self.shards)
+
+    @cached_property
+    def pins(self) -> Pins:
+        """What rules want at a place."""
+        return Pins(self.shards, self.looks)
 
     def run(
         self,

@@ -33,8 +33,6 @@ class Shortlist:
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._shards = shards
-        self._columns = [shard.columns for shard in shards]
-        self._item_ids = [shard.item_ids for shard in shards]
 
     def rows(self, questions: Sequence[Question]) -> list[list[Row]]:
         """For each question its rows, best first, at most as many as it wants.  They share one search."""
@@ -91,7 +89,7 @@ class Shortlist:
             mask, factors = question.masks[number], question.factors[number]
             ordinals = np.flatnonzero(shard.shown if mask is None else mask & shard.shown).tolist()
             weights = [1.0] * len(ordinals) if factors is None else factors[ordinals].tolist()
-            item_ids = self._item_ids[number]
+            item_ids = shard.item_ids
             found += [
                 (-weight, item_ids[ordinal], (number, ordinal))
                 for ordinal, weight in zip(ordinals, weights, strict=True)
@@ -109,7 +107,7 @@ class Shortlist:
     def has_room(self, question: Question, number: int, ordinal: int, families: dict[int, int]) -> bool:
         """Whether one more of the item's family may be a hit; if so it is counted."""
         most = question.request.distinct
-        if most and (family := self._columns[number].family.item(ordinal)):
+        if most and (family := self._shards[number].columns.family.item(ordinal)):
             if families.get(family, 0) >= most:
                 return False
             families[family] = families.get(family, 0) + 1
@@ -147,7 +145,7 @@ class Shortlist:
         return kept
 
     def _in_order(self, one: Question, rows: list[Row]) -> list[Row]:
-        return sorted(rows, key=lambda row: (-one.adjusted(row), self._item_ids[row[0]][row[1]]))
+        return sorted(rows, key=lambda row: (-one.adjusted(row), self._shards[row[0]].item_ids[row[1]]))
 
     def _may_have_more(self, one: Question, candidates: Candidates, wanted: int) -> bool:
         """Whether a row may come after these candidates, of which `wanted` were asked for."""
@@ -177,7 +175,7 @@ class Shortlist:
         """The masks without the seen candidates and without families that have no room."""
         full = np.array([family for family, count in families.items() if count >= distinct], np.int64)
         narrowed: Masks = []
-        for number, columns in enumerate(self._columns):
+        for number, columns in enumerate([shard.columns for shard in self._shards]):
             mask = masks[number]
             left = columns.present.copy() if mask is None else mask.copy()
             if distinct and len(full):

@@ -23,6 +23,8 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.protocol.fetch import FetchRequest
 
+from streams.fetch_answers import QuickFetch
+
 PART_WAIT_MS = 50
 """How long a fetch may wait that leaves partitions out."""
 CHECK_INTERVAL_MS = 1_000
@@ -126,6 +128,9 @@ class _FetchingClient:
 
     def send(self, node_id: int, request: Any) -> Awaitable[Any]:
         """The response to a request."""
-        group = FETCHES if isinstance(request, FetchRequest) else ConnectionGroup.DEFAULT
-        response: Awaitable[Any] = self._client.send(node_id, request, group=group)
+        response: Awaitable[Any]
+        if isinstance(request, FetchRequest):
+            response = self._client.send(node_id, QuickFetch(request), group=FETCHES)
+        else:
+            response = self._client.send(node_id, request)
         return response
