@@ -6,7 +6,7 @@
 3. One search over all shards for all requests that want about as many hits (`search.py`, `shortlist.py`); or a walk.
 4. Hits are spread, filled up and pinned, as asked for; then they become bytes (`results.py`, `models/answer.py`).
 
-It is pure: no clock, no chance but a request's own seed, nothing kept between calls.
+It is pure: no clock, no chance but a request's own seed; what is kept between calls changes no answer.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ from models.rules import RuleBook
 
 Vectors = NDArray[np.float32]
 
+KEPT_MAX = 64
+"""Combinations of rules and filters, and what belongs to them, that are kept; with more, all are forgotten at once."""
+GROUPS_KEPT_MAX = 8
+"""Different weights of all rows: 8 bytes a row each."""
+
 
 def answer_requests(
     entries: Sequence[Request | BadRequest],
@@ -58,8 +63,39 @@ def answer_requests(
     return Answering(shards, rules, now_ms, mean, settings).run(entries, images, seen)
 
 
+class KeptAnswering:
+    """Answers batch after batch, and keeps what was worked out for one as long as no shard has changed.
+
+    In a shop requests come more often than changes, and most have the same rules and filters.
+    """
+
+    def __init__(self, rules: RuleBook) -> None:
+        self._rules = rules
+        self._last: Answering | None = None
+
+    def run(
+        self,
+        entries: Sequence[Request | BadRequest],
+        images: Mapping[ImageKey, Vectors | KindredError],
+        shards: Sequence[Shard],
+        now_ms: int,
+        mean: Vectors | None,
+        settings: AnswerSettings,
+    ) -> list[Result]:
+        """The results that `answer_requests` gives."""
+        answering, self._last = self._last, None
+        if answering is None or not answering.fits(shards, mean, settings):
+            answering = Answering(shards, self._rules, now_ms, mean, settings)
+        else:
+            answering.later(now_ms, settings)
+        results = answering.run(entries, images, None)
+        if answering.is_light:
+            self._last = answering
+        return results
+
+
 class Answering:
-    """Answers one batch; it must not outlive a change to the shards."""
+    """Answers batches; it must not outlive a change to the shards."""
 
     def __init__(
         self, shards: Sequence[Shard], rules: RuleBook, now_ms: int, mean: Vectors | None, settings: AnswerSettings
@@ -69,7 +105,28 @@ class Answering:
         self.questions = Questions(shards, rules, now_ms)
         self.shortlist = Shortlist(shards)
         self.writer = ResultWriter(shards, settings)
+        self.rules = rules
+        self._changes = _changes(shards, rules)
         self.plain = PlainAnswers(shards, self.shortlist, self.writer)
+
+    def fits(self, shards: Sequence[Shard], mean: Vectors | None, settings: AnswerSettings) -> bool:
+        """Whether it would answer from these shards, as they are now, what a new one would."""
+        return (
+            mean is self.mean
+            and self.shards == shards
+            and self._changes == _changes(shards, self.rules)
+            and self.writer.fits(settings)
+        )
+
+    @property
+    def is_light(self) -> bool:
+        """Whether what it keeps is worth its memory."""
+        return len(self.questions) <= KEPT_MAX and len(self.plain) <= GROUPS_KEPT_MAX
+
+    def later(self, now_ms: int, settings: AnswerSettings) -> None:
+        """Answer the next batch, at another moment (Unix ms)."""
+        self.questions.later(now_ms)
+        self.writer.later(settings)
 
     @cached_property
     def looks(self) -> Looks:
@@ -199,6 +256,14 @@ class Answering:
     def _explained(self, question: Question, outcome: Outcome) -> Explained:
         explainer = Explainer(self.shards, self.questions.conditions, self.shortlist, self.looks, self.pins)
         return explainer.explain(question, outcome)
+
+
+def _changes(shards: Sequence[Shard], rules: RuleBook) -> list[int]:
+    """Counts that tell whether anything has changed that answers are made of, but for the time and the mean."""
+    counts = [rules.changes]
+    for shard in shards:
+        counts += (shard.changes, shard.columns.changes)
+    return counts
 
 
 def _groups(asked: Sequence[Question]) -> list[list[Question]]:

@@ -47,6 +47,8 @@ class Columns:
 
     def __init__(self, low_stock_at: float) -> None:
         self._kept: dict[Hashable, tuple[object, Any]] = {}
+        self.changes = 0
+        """Counts up with every change."""
         self.capacity = CAPACITY_MIN
         self.now_ms = 0
         self._low_stock_at = low_stock_at
@@ -82,9 +84,13 @@ class Columns:
         kept: T = found[1]
         return kept
 
+    def _changed(self) -> None:
+        self._kept.clear()
+        self.changes += 1
+
     def grow(self, capacity: int) -> None:
         """Make room for ordinals below `capacity`."""
-        self._kept.clear()
+        self._changed()
         more = capacity - self.capacity
         for name in ("present", "family", *DERIVED):
             old = getattr(self, name)
@@ -99,7 +105,7 @@ class Columns:
 
     def put(self, ordinal: int, record: bytes, facts: Facts, quantity: float | None) -> None:
         """This is the ordinal's item now: record (JSON object), what is derived from it, its level."""
-        self._kept.clear()
+        self._changed()
         while ordinal >= self.capacity:
             self.grow(self.capacity * 2)
         if (self._columns or ordinal < self._named) and record != self._records[ordinal]:
@@ -116,7 +122,7 @@ class Columns:
 
     def put_quantity(self, ordinal: int, quantity: float | None) -> None:
         """The level of a present item is this now."""
-        self._kept.clear()
+        self._changed()
         facts = self._facts[ordinal]
         assert facts is not None, f"ordinal {ordinal} has no item"
         self._quantities[ordinal] = quantity
@@ -128,7 +134,7 @@ class Columns:
 
     def remove(self, ordinal: int) -> None:
         """The ordinal has no item any more."""
-        self._kept.clear()
+        self._changed()
         self.present[ordinal] = False
         self.family[ordinal] = 0
         for name in DERIVED:
@@ -159,7 +165,7 @@ class Columns:
                 self._flag(ordinal, facts, self._quantities[ordinal])
 
     def _flag(self, ordinal: int, facts: Facts, quantity: float | None) -> None:
-        self._kept.clear()
+        self._changed()
         now = flags(facts, quantity, self.now_ms, self._low_stock_at)
         self.on_sale[ordinal] = now.on_sale
         self.discount[ordinal] = now.discount

@@ -45,6 +45,10 @@ class Conditions:
         self._found: dict[Filter, list[Mask]] = {}
         self._ids: dict[int, tuple[tuple[Rule, ...], tuple[str, ...]]] = {}
 
+    def __len__(self) -> int:
+        """How much is kept: combinations of rules, filters, masks and factors."""
+        return len(self._allowed) + len(self._factors) + len(self._found) + len(self._ids)
+
     def allowed(
         self, rules: tuple[Rule, ...], filter: Filter | None, equal: tuple[Equal, ...], *, out_of_stock: bool
     ) -> Masks:

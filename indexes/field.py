@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from indexes.delta import Delta
 from indexes.rows import Part, Rows
 from indexes.shard_settings import ShardSettings
 
@@ -80,10 +81,17 @@ class Found(NamedTuple):
         return Found(Candidates._make(map(np.concatenate, zip(*parts, strict=True))), bounds)
 
 
+Groups = dict[tuple[int, ...], "list[Weights]"]
+"""Weights by field of what queries have in common, by the identity of their masks and factors."""
+
+
 class Weights:
-    """Weights of one group in one field."""
+    """Weights of one group in one field; good until its shard changes."""
 
     def __init__(self, allowed: Mask | None, factors: NDArray[np.floating] | None) -> None:
+        self.asked = (allowed, factors)
+        """Held, so that no others get their identity."""
+        self._of_delta: tuple[Floats, int] | None = None
         self.by_ordinal: Floats | None = None
         self.matching: int | None = None
         if factors is not None:
@@ -93,6 +101,13 @@ class Weights:
         elif allowed is not None:
             self.by_ordinal = allowed.astype(np.float32)
         self.uneven = factors is not None
+
+    def of_delta(self, delta: Delta) -> tuple[Floats, int]:
+        """float32[width] by position, and how many are not 0."""
+        if self._of_delta is None:
+            weights = self.of(delta, delta.width)
+            self._of_delta = (weights, int(np.count_nonzero(weights)))
+        return self._of_delta
 
     def of(self, part: Part, width: int) -> Floats:
         """float32[width] by position."""

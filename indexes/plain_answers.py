@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.field import Candidates, Found
+from indexes.field import Candidates, Found, Groups
 from indexes.hit_heads import IMAGE_BITS
 from indexes.question import Question
 from indexes.results import ResultWriter
@@ -39,7 +39,12 @@ class PlainAnswers:
         self._shards = shards
         self._shortlist = shortlist
         self._writer = writer
+        self._groups: Groups = {}
         self._pinning: dict[int, tuple[tuple[Rule, ...], bool]] = {}
+
+    def __len__(self) -> int:
+        """How many different weights of all rows are kept."""
+        return len(self._groups)
 
     def asks(self, question: Question) -> bool:
         """Whether the question is one of these."""
@@ -56,7 +61,7 @@ class PlainAnswers:
 
     def results(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Result]]:
         """The result of each, at least one; they share one search."""
-        found = self._shortlist.together(questions, max([one.fetch for one in questions]))
+        found = self._shortlist.together(questions, max([one.fetch for one in questions]), self._groups)
         return (self._by_arrays if len(questions) >= ARRAYS_MIN else self._by_hits)(questions, found)
 
     def _by_hits(self, questions: Sequence[Question], found: Found) -> Iterator[tuple[Question, Result]]:

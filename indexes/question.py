@@ -76,7 +76,7 @@ class Question(NamedTuple):
 
 
 class Questions:
-    """Makes questions of requests; for one batch."""
+    """Makes questions of requests; `len` says how much is kept of what they asked for."""
 
     def __init__(self, shards: Sequence[Shard], rules: RuleBook, now_ms: int) -> None:
         self._shards = shards
@@ -85,6 +85,14 @@ class Questions:
         self.conditions = Conditions(shards)
         self._known: dict[Hashable, Terms] = {}
         self._in_contexts: dict[Hashable, tuple[Rule, ...]] = {}
+
+    def later(self, now_ms: int) -> None:
+        """It is so late by now (Unix ms): other rules may be in their windows."""
+        self._now_ms = now_ms
+        self._in_contexts.clear()
+
+    def __len__(self) -> int:
+        return len(self.conditions)
 
     def of(self, number: int, request: Request, seeds: Seeds) -> Question:
         """The question of a request; BadRequest if it asks for what its seeds cannot give."""

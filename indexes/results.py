@@ -59,13 +59,27 @@ class ResultWriter:
 
     def __init__(self, shards: Sequence[Shard], settings: AnswerSettings) -> None:
         self._shards = shards
-        self._settings = settings
+        self.settings = settings
         self._tails: dict[int, tuple[tuple[Rule, ...], bytes]] = {}
         self._ends: dict[tuple[int, int, int, int], bytes] = {}
 
+    def fits(self, settings: AnswerSettings) -> bool:
+        """Whether what is kept is what these settings would make, but for moments and new ids."""
+        mine = self.settings
+        return (
+            mine.lag_ms == settings.lag_ms
+            and mine.index_name == settings.index_name
+            and mine.shards_total == settings.shards_total
+        )
+
+    def later(self, settings: AnswerSettings) -> None:
+        """The next batch has these settings."""
+        self.settings = settings
+        self._ends.clear()
+
     def failed(self, message: str, status: int) -> Result:
         """The result of an entry that cannot be answered."""
-        return failed(message, status, self._settings.index_name)
+        return failed(message, status, self.settings.index_name)
 
     def result(self, question: Question, outcome: Outcome, explained: Explained | None) -> Result:
         """The result with these rows as its hits, in their order."""
@@ -89,7 +103,7 @@ class ResultWriter:
         self, question: Question, pieces: Sequence[bytes], count: int, explained: Explained | None = None
     ) -> Result:
         """The result with these `count` hits, in pieces."""
-        settings, request = self._settings, question.request
+        settings, request = self.settings, question.request
         elapsed_ms = settings.elapsed_ms() if settings.elapsed_ms is not None else 0
         if explained is None and not question.seeds.unused and not request.click_analytics:
             key = (count, request.count, elapsed_ms, id(question.rules))  # `_tail` keeps the rules
@@ -107,7 +121,7 @@ class ResultWriter:
         return Result(result_bytes(pieces, self._end(question, count, elapsed_ms, tail)))
 
     def _end(self, question: Question, count: int, elapsed_ms: int, tail: bytes) -> bytes:
-        new_query_id = self._settings.new_query_id if question.request.click_analytics else None
+        new_query_id = self.settings.new_query_id if question.request.click_analytics else None
         query_id = None if new_query_id is None else new_query_id()
         return result_end(count, question.request.count, processing_ms=elapsed_ms, query_id=query_id, tail=tail)
 
@@ -161,13 +175,13 @@ class ResultWriter:
     def _tail(self, rules: tuple[Rule, ...]) -> bytes:
         known = self._tails.get(id(rules))
         if known is None:
-            total = self._settings.shards_total if self._settings.shards_total is not None else len(self._shards)
+            total = self.settings.shards_total if self.settings.shards_total is not None else len(self._shards)
             answered = len(self._shards)
             tail = result_tail(
                 {
-                    "index": self._settings.index_name,
+                    "index": self.settings.index_name,
                     "appliedRules": [rule.rule_id for rule in rules],
-                    "watermark": watermark(self._shards, self._settings.lag_ms),
+                    "watermark": watermark(self._shards, self.settings.lag_ms),
                     "coverage": {"answered": answered, "of": total, "share": round(answered / max(total, 1), 4)},
                 }
             )

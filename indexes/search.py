@@ -20,7 +20,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from indexes.field import NOTHING, Candidates, Field, Found, Weights
+from indexes.field import NOTHING, Candidates, Field, Found, Groups, Weights
 from indexes.query_plan import Way, delta_way, segment_way, trees_count
 from indexes.reached import Floats, Ints, Queries, Reached, Source, best, together
 from indexes.rows import DELTA
@@ -37,12 +37,16 @@ def search(fields: Sequence[Field], queries: Queries, count: int) -> list[Candid
     return search_together(fields, queries, count).apart()
 
 
-def search_together(fields: Sequence[Field], queries: Queries, count: int) -> Found:
-    """The same, those of all queries one after the other."""
+def search_together(fields: Sequence[Field], queries: Queries, count: int, kept: Groups | None = None) -> Found:
+    """The same, those of all queries one after the other.
+
+    `kept` is what another search of the same fields, none of which has changed, had there: whoever asks for the same
+    masks and factors again has their weights.
+    """
     queries = np.ascontiguousarray(queries, np.float32)
     if not fields or not len(queries):
         return Found(NOTHING, [0] * (len(queries) + 1))
-    run = _Run(fields, queries)
+    run = _Run(fields, queries, {} if kept is None else kept)
     wanted = 2 * count if run.uneven_rows else count
     found = run.best(run.collect(np.arange(len(queries)), wanted), count)
     while run.uneven_rows and wanted < run.rows:  # an item's further images may have taken the places of other items
@@ -55,7 +59,7 @@ def search_together(fields: Sequence[Field], queries: Queries, count: int) -> Fo
 
 
 class _Run:
-    def __init__(self, fields: Sequence[Field], queries: Queries) -> None:
+    def __init__(self, fields: Sequence[Field], queries: Queries, kept: Groups) -> None:
         self.fields = fields
         self.queries = queries
         self.rows = sum([field.rows.rows_shown for field in fields])
@@ -77,7 +81,9 @@ class _Run:
         for number, key in enumerate(zip(*asked, strict=True)):
             group = groups.setdefault(key, len(groups))
             if group == len(self.weights):
-                self.weights.append([Weights(field.allowed[number], field.factors[number]) for field in fields])
+                if key not in kept:
+                    kept[key] = [Weights(field.allowed[number], field.factors[number]) for field in fields]
+                self.weights.append(kept[key])
             self.group_of[number] = group
 
     # Candidates
@@ -93,10 +99,8 @@ class _Run:
                 if source.slot != DELTA:
                     self._segment(number, group, mine, wanted, gathered, found)
                     continue
-                width = self.fields[source.field].rows.delta.width
-                weights = self.weights[group][source.field].of(source.part, width)
-                matching = int(np.count_nonzero(weights))
-                way = delta_way(matching, width)
+                weights, matching = self.weights[group][source.field].of_delta(self.fields[source.field].rows.delta)
+                way = delta_way(matching, len(weights))
                 if way is Way.SCAN:
                     scanned.append((number, weights))
                 elif way is Way.GATHER:

@@ -159,6 +159,11 @@ class Shard(ShardView):
         if record is not None and embedding is not None and embedding.image_version >= record.image_version:
             self._see(EMBEDDINGS, record.at)
 
+    @property
+    def changes(self) -> int:
+        """Counts up with every call of `apply`."""
+        return self._upkeep.changes
+
     def advance(self, now_ms: int) -> None:
         """Let time go on (Unix ms): sale windows open and close.  Cheap when nothing is due."""
         self._join.columns.advance(now_ms)

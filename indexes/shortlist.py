@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from indexes.conditions import Factors, Masks
-from indexes.field import Candidates, Found
+from indexes.field import Candidates, Found, Groups
 from indexes.question import Place, Question, Row
 from indexes.search import search_together
 from indexes.seeds import Seeds
@@ -68,14 +68,17 @@ class Shortlist:
         """The best items for each question, sources and all."""
         return self.together(questions, fetch).apart() if questions else []
 
-    def together(self, questions: Sequence[Question], fetch: int) -> Found:
-        """The same, those of all questions one after the other; at least one question."""
+    def together(self, questions: Sequence[Question], fetch: int, kept: Groups | None = None) -> Found:
+        """The same, those of all questions one after the other; at least one question.
+
+        `kept`: as `search_together` has it.
+        """
         fields = [
             shard.field([one.masks[number] for one in questions], [one.factors[number] for one in questions])
             for number, shard in enumerate(self._shards)
         ]
         queries, lengths = _units(questions)
-        found = search_together(fields, queries, fetch)
+        found = search_together(fields, queries, fetch, kept)
         if lengths is None:
             return found
         each = lengths if len(lengths) == 1 else np.repeat(lengths, np.diff(found.bounds))

@@ -79,6 +79,7 @@ class Upkeep:
     def anew(self, settings: ShardSettings) -> Upkeep:
         """The upkeep of the same rows from now on; what was written so far is of other vectors, and is not built on."""
         new = Upkeep(self.files.anew(settings), settings, self._join, None)
+        new.changes = self.changes + 1
         new.seals, new.merges, new.failures = self.seals, self.merges, self.failures
         return new
 

@@ -41,6 +41,8 @@ class RuleBook:
         self._asking = 0
         self._asking_flags = 0
         self._ordered: tuple[Rule, ...] | None = None
+        self.changes = 0
+        """Counts up with every rule that is put or removed."""
         for rule in (DEFAULT_RULE, *rules):
             self.put(rule)
 
@@ -60,6 +62,7 @@ class RuleBook:
 
     def _forget(self, rule_id: str) -> None:
         self._ordered = None
+        self.changes += 1
         before = self._rules.pop(rule_id, None)
         if before is not None and before.enabled:
             self._index.discard(before)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from indexes.answering import answer_requests
+from indexes.answering import KeptAnswering
 from indexes.results import AnswerSettings
 from indexes.shard import Shard
 from models.answer import Result
@@ -68,8 +68,8 @@ class Answerer:
         self.clock_ms = clock_ms
         self.index = index
         self.vectors = vectors
-        self.rules = rules
         self.asked = asked
+        self.answering = KeptAnswering(rules)
         self.limits = RequestLimits(
             entries_max=settings.entries_max,
             hits_max=settings.hits_max,
@@ -100,14 +100,13 @@ class Answerer:
         self.asked()
         started = time.perf_counter()
         now_ms = self.clock_ms()
-        return answer_requests(
+        return self.answering.run(
             entries,
             images,
             shards_at(self.index, now_ms),
-            self.rules,
             now_ms,
-            mean=self.index.mean,
-            settings=AnswerSettings(
+            self.index.mean,
+            AnswerSettings(
                 index_name=self.settings.index,
                 shards_total=self.settings.shards,
                 lag_ms=self.index.lags_ms(now_ms),
