@@ -8,16 +8,19 @@ what is retried goes back to its queue, a partition has one batch under way, and
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.conn import CloseReason
-from aiokafka.errors import KafkaError, RequestTimedOutError
+from aiokafka.errors import RequestTimedOutError
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageBatch
 from aiokafka.producer.sender import SendProduceReqHandler
+
+log = logging.getLogger(__name__)
 
 BATCH_BYTES_MAX = 900_000
 """Of one produced batch: below the broker's default limit of a message, 1 MB."""
@@ -100,7 +103,9 @@ class Producer(AIOKafkaProducer):
                 continue
             accumulator._batches[tp].append(MessageBatch(tp, batch, accumulator._batch_ttl, 0))
             requests[node][tp] = accumulator._pop_batch(tp)
-            written.append(asyncio.shield(requests[node][tp].future))
+            delivery = asyncio.shield(requests[node][tp].future)
+            delivery.add_done_callback(_look_at)  # who would wait for it may be cancelled before
+            written.append(delivery)
         for node, of_node in requests.items():
             if of_node:
                 self._write(node, of_node)
@@ -110,6 +115,8 @@ class Producer(AIOKafkaProducer):
         """The broker that a batch for a partition can be written to; None when something stands in the way."""
         accumulator, sender = self._message_accumulator, self._sender
         if accumulator._closed or accumulator._exception or self._txn_manager is not None:
+            return None
+        if sender._acks == 0:  # the broker would not answer
             return None
         if accumulator._batches or tp in sender._muted_partitions:  # what waits comes first, wherever it goes
             return None
@@ -124,6 +131,8 @@ class Producer(AIOKafkaProducer):
 
     async def stop(self) -> None:
         """Deliver what is under way and disconnect."""
+        if self._closed:  # by another, who may still wait for what is under way
+            return
         await super().stop()
         for task in self._under_way:
             task.cancel()
@@ -133,16 +142,21 @@ class Producer(AIOKafkaProducer):
         sender = self._sender
         sender._in_flight.add(node)
         sender._muted_partitions.update(batches)
-        task = asyncio.ensure_future(self._take_answer(node, batches, _Written(sender, batches, node)))
+        written = _Written(sender, batches, node)
+        task = asyncio.ensure_future(self._take_answer(node, batches, written))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
     async def _take_answer(self, node: int, batches: dict[TopicPartition, MessageBatch], written: _Written) -> None:
         """Wait for the broker's answer to a request, and let others have the broker and the partitions again."""
+        sender, accumulator = self._sender, self._message_accumulator
         try:
             await written.do(node)
+        except Exception as error:  # nothing that aiokafka expects; it would give up all that it has
+            log.exception("a produce request of %d batches could not be handled", len(batches))
+            for batch in accumulator._pending_batches.intersection(batches.values()):
+                batch.failure(error)
         finally:
-            sender, accumulator = self._sender, self._message_accumulator
             sender._in_flight.discard(node)
             sender._muted_partitions.difference_update(batches)
             if accumulator._batches and not accumulator._waiter_future.done():
@@ -154,19 +168,19 @@ class _Written(SendProduceReqHandler):
 
     def __init__(self, sender: Any, batches: dict[TopicPartition, MessageBatch], node: int) -> None:
         super().__init__(sender, batches)
-        self._client = _Sent(sender.client, node, self.create_request())
+        self._client = _Sent(sender.client, node, self.create_request)
 
 
 class _Sent:
     """The client as the handler of a request sees it that was sent already."""
 
-    def __init__(self, client: AIOKafkaClient, node: int, request: Any) -> None:
+    def __init__(self, client: AIOKafkaClient, node: int, request: Callable[[], Any]) -> None:
         self._client = client
         self._connection = client._conns[node, ConnectionGroup.DEFAULT]
-        self._answer: Awaitable[Any] | KafkaError
+        self._answer: Awaitable[Any] | Exception
         try:
-            self._answer = self._connection.send(request)
-        except KafkaError as error:
+            self._answer = self._connection.send(request())
+        except Exception as error:  # told to who takes the answer
             self._answer = error
 
     def __getattr__(self, name: str) -> Any:
@@ -174,10 +188,16 @@ class _Sent:
 
     async def send(self, node: int, request: Any) -> Any:
         """The answer to the request; raises what the client's `send` does."""
-        if isinstance(self._answer, KafkaError):
+        if isinstance(self._answer, Exception):
             raise self._answer
         try:
             return await self._answer
         except TimeoutError as error:
             self._connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
             raise RequestTimedOutError from error
+
+
+def _look_at(delivery: Delivery) -> None:
+    """So that asyncio does not tell of its error as of one that nobody has seen."""
+    if not delivery.cancelled():
+        delivery.exception()
