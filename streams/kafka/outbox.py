@@ -71,9 +71,14 @@ class Outbox:
         self._waiting[topic, partition].extend(messages)
 
     def begin(self) -> None:
-        """Send what was put so far and need not wait; `deliver` does so as well, but its task may have a later turn."""
+        """Send what was put so far and need not wait; `deliver` does so as well, but its task may have a later turn.
+
+        Of each partition what is begun first goes first; what is put there after it is for `deliver`.
+        """
         now_ms, count = time.time_ns() // 1_000_000, 0
         for place, messages in self._waiting.items():
+            if not messages or place in self._begun:
+                continue
             count += len(messages)
             if count > SLICE:
                 break
@@ -81,14 +86,14 @@ class Outbox:
             went = batch.extend(messages, now_ms)
             batch.close()
             self._begun[place] = _Batch(batch, went, None)
-        deliveries = self.producer.send_now([(*place, batch.content) for place, batch in self._begun.items()])
-        for place, delivery in zip(self._begun, deliveries, strict=True):
-            self._begun[place] = self._begun[place]._replace(delivery=delivery)
+        unsent = {place: begun for place, begun in self._begun.items() if begun.delivery is None}
+        deliveries = self.producer.send_now([(*place, begun.content) for place, begun in unsent.items()])
+        for (place, begun), delivery in zip(unsent.items(), deliveries, strict=True):
+            self._begun[place] = begun._replace(delivery=delivery)
 
     async def deliver(self) -> None:
         """Deliver all that was put so far; returns when the broker has acknowledged every message."""
-        if not self._begun:
-            self.begin()
+        self.begin()
         rounds, self._waiting = self._waiting, defaultdict(list)
         begun, self._begun = self._begun, {}
         work = [self._deliver(*place, messages, begun.get(place)) for place, messages in rounds.items()]
