@@ -39,7 +39,7 @@ class LongPollConsumer(AIOKafkaConsumer):
     def __init__(self, **settings: Any) -> None:
         super().__init__(consumer_timeout_ms=CHECK_INTERVAL_MS, **settings)
         self.moves = 0
-        """Counts up when positions or the ends of partitions may have changed, but for a seek."""
+        """Counts up when positions or the ends of partitions may have changed."""
 
     async def start(self) -> None:
         """Connect, as aiokafka's does."""
@@ -50,19 +50,28 @@ class LongPollConsumer(AIOKafkaConsumer):
         self, *partitions: TopicPartition, timeout_ms: float = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[Any]]:
         """What has been fetched, as aiokafka's does it; waits for `timeout_ms` while that is nothing."""
-        found = await self._fetched(partitions, max_records)
-        if found or not timeout_ms:
-            return found
-        with self._subscription.fetch_context():
-            await until_fetched(self._fetcher, timeout_ms / 1000)
-        return {} if self._closed else await self._fetched(partitions, max_records)
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + timeout_ms / 1000
+        while not (found := await self._fetched(partitions, max_records)) and loop.time() < until_s:
+            with self._subscription.fetch_context():
+                await until_fetched(self._fetcher, until_s)
+            if self._closed:
+                return {}
+        return found
 
     async def _fetched(
         self, partitions: tuple[TopicPartition, ...], max_records: int | None
     ) -> dict[TopicPartition, list[Any]]:
-        found: dict[TopicPartition, list[Any]] = await super().getmany(*partitions, max_records=max_records)
-        self._moved()
+        try:
+            found: dict[TopicPartition, list[Any]] = await super().getmany(*partitions, max_records=max_records)
+        finally:
+            self._moved()
         return found
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Read on from this offset."""
+        super().seek(partition, offset)
+        self._moved()
 
     def _moved(self) -> None:
         self.moves += 1
@@ -87,7 +96,8 @@ class LongPollConsumer(AIOKafkaConsumer):
 
 def let_wait(fetcher: Fetcher, answered: Callable[[], None] = lambda: None) -> None:
     """Let the fetches of a consumer that has just started wait as they should; `answered` is told of each answer."""
-    whole_ms, decide, fetch = fetcher._fetch_max_wait_ms, fetcher._get_actions_per_node, fetcher._proc_fetch_request
+    whole_ms, decide = fetcher._fetch_max_wait_ms, fetcher._get_actions_per_node
+    fetch, place = fetcher._proc_fetch_request, fetcher._update_fetch_positions
 
     def decided(assignment: Any) -> Any:
         left_out = bool(fetcher._records)  # what is fetched and not taken yet is not fetched on
@@ -102,15 +112,24 @@ def let_wait(fetcher: Fetcher, answered: Callable[[], None] = lambda: None) -> N
                 fetcher._notify(waiter)
         return new
 
+    async def placed(*partitions: Any) -> bool:
+        new: bool = await place(*partitions)
+        answered()
+        return new
+
     fetcher._get_actions_per_node = decided
+    fetcher._update_fetch_positions = placed
     fetcher._proc_fetch_request = fetched
     fetcher._client = _FetchingClient(fetcher._client)
 
 
-async def until_fetched(fetcher: Fetcher, timeout_s: float) -> None:
-    """Wait until something new was fetched, or for so long; raises what stands in the way of the consumer's group."""
+async def until_fetched(fetcher: Fetcher, until_s: float) -> None:
+    """Wait until something was fetched, or the loop's clock is so late; raises what hinders the consumer's group.
+
+    aiokafka tells of a fetch once more when its task has ended, so there may be nothing that is new.
+    """
     fetched: asyncio.Future[None] = fetcher._create_fetch_waiter()
-    timer = asyncio.get_running_loop().call_later(timeout_s, fetcher._notify, fetched)
+    timer = asyncio.get_running_loop().call_at(until_s, fetcher._notify, fetched)
     try:
         await fetched
     finally:

@@ -5,6 +5,7 @@ Faust is used for what it is good at.  Its exactly-once, tables, replies, topic 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -59,12 +60,16 @@ class _InLoop(driver.AIOKafkaConsumerThread):
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
     ) -> Any:
         """What has been fetched of these partitions; waits for so many seconds while that is nothing."""
-        found = await super()._fetch_records(consumer, active_partitions, 0, max_records)
-        if found or not timeout or not self.consumer.flow_active:
-            return found
-        with consumer._subscription.fetch_context():
-            await until_fetched(consumer._fetcher, timeout)
-        return await super()._fetch_records(consumer, active_partitions, 0, max_records)
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + (timeout or 0)
+        while not (found := await super()._fetch_records(consumer, active_partitions, 0, max_records)):
+            if not self.consumer.flow_active or loop.time() >= until_s:
+                break
+            with consumer._subscription.fetch_context():
+                await until_fetched(consumer._fetcher, until_s)
+            if consumer._closed:
+                break
+        return found
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)

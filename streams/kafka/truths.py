@@ -52,6 +52,7 @@ class TruthReader:
     async def connect(self) -> None:
         """Connect, waiting for the broker, and see from where to where the logs reach now."""
         self.consumer = await self.connection.started(self._make, self.what)
+        self._lags = None  # a consumer counts its own moves
         self.consumer.assign(self.partitions)
         self.consumer.pause(*self.partitions)  # else it fetches from the beginning until it is told where to start
         self.beginnings = await self.consumer.beginning_offsets(self.partitions)
@@ -67,7 +68,6 @@ class TruthReader:
     def seek(self, tp: TopicPartition, offset: int) -> None:
         """Read a partition from `offset` on; it is behind until its former end is reached."""
         self.consumer.seek(tp, offset)
-        self._lags = None
         if offset < self.ends[tp]:
             self._behind.add(tp)
 
