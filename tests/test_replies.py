@@ -18,19 +18,20 @@ TOPIC = "similar-responses"
 
 
 class Topic:
-    """A reply topic with one partition, and what it does with messages."""
+    """A reply topic, and what it does with messages."""
 
     def __init__(self, accepts: int = 1_000_000, late: int = 0) -> None:
         self.accepts = accepts
         self.late = late
         """How many deliveries the broker does not answer."""
         self.asked = 0
+        self.partitions = 1
         self.messages: list[Message] = []
 
     async def count(self, topic: str) -> int:
         self.asked += 1
         await asyncio.sleep(0)
-        return 1
+        return self.partitions
 
     async def deliver(self, outbox: Outbox) -> None:
         messages = [message for each in outbox._waiting.values() for message in each]
@@ -74,6 +75,22 @@ async def test_several_that_the_broker_does_not_answer_are_sent_again(monkeypatc
 
     assert [b"0", b"1", b"2"] == sorted(message.value or b"" for message in topic.messages)
     assert topic.asked > 1
+    assert lost(replies) == 0
+
+
+async def test_one_that_is_on_its_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when what was known of its topic is too old by then, and the topic is gone."""
+    topic = Topic()
+    replies = replies_to(topic, monkeypatch)
+    await replies.ask(TOPIC)
+    sent = replies.begin([reply(b"sent")])
+    replies._partitions[TOPIC] = (0.0, 1)
+    topic.partitions = 0
+
+    await replies.finish(sent)
+
+    assert [b"sent"] == [message.value for message in topic.messages]
+    assert topic.asked == 1
     assert lost(replies) == 0
 
 

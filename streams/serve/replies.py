@@ -214,16 +214,16 @@ class Replies:
         self, topic: str, partition: int | None, messages: Sequence[Message], attempt: _Attempt | None
     ) -> None:
         while True:
-            if not self.known(topic):
-                await self.ask(topic)
-            count = self._partitions[topic][1]
-            if not count:
-                return self.lost(topic, "it does not exist", len(messages))
-            if partition is not None and partition >= count:
-                return self.lost(topic, f"it has {count} partitions, {partition} is not one of them", len(messages))
-            attempt = attempt or self._attempt(topic, partition, messages)
             if attempt is None:
-                continue
+                if not self.known(topic):
+                    await self.ask(topic)
+                count = self._partitions[topic][1]
+                if not count:
+                    return self.lost(topic, "it does not exist", len(messages))
+                if partition is not None and partition >= count:
+                    return self.lost(topic, f"it has {count} partitions, {partition} is not one of them", len(messages))
+                attempt = self._attempt(topic, partition, messages)
+                continue  # what was known may be too old by now
             try:
                 async with asyncio.timeout(DELIVERY_S_MAX):  # wait_for of Python 3.11 can lose a cancellation
                     return await attempt.outbox.deliver()
