@@ -87,6 +87,8 @@ class Outbox:
             batch.close()
             self._begun[place] = _Batch(batch, went, None)
         unsent = {place: begun for place, begun in self._begun.items() if begun.delivery is None}
+        if not unsent:
+            return
         deliveries = self.producer.send_now([(*place, begun.content) for place, begun in unsent.items()])
         for (place, begun), delivery in zip(unsent.items(), deliveries, strict=True):
             self._begun[place] = begun._replace(delivery=delivery)
