@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError
 
 from streams.connection import Connection
-from streams.kafka.outbox import SLICE, Message, Outbox
+from streams.kafka.outbox import SLICE, Message, Outbox, begin_together
 from streams.producer import Producer
 from tests.brokers import TestBroker
 
@@ -93,6 +93,22 @@ async def test_what_has_begun_is_delivered_once(topic: Topic) -> None:
     assert await topic.holds(1) == ["elsewhere"]
     assert sorted(topic.delivered) == [(0, 2), (0, 2), (1, 1)]
     assert not topic.outbox
+
+
+async def test_several_begin_together(topic: Topic) -> None:
+    """Those for other partitions go in the same request, one for the same partition behind the one before it."""
+    outboxes = [Outbox(topic.producer) for _ in range(3)]
+    for number, (outbox, partition) in enumerate(zip(outboxes, (0, 1, 0), strict=True)):
+        outbox.put(topic.name, partition, Message(None, b"%d" % number))
+    before = requests(topic)
+
+    begin_together([*outboxes, Outbox(topic.producer)])
+
+    assert requests(topic) == before + 1
+    async with asyncio.timeout(SOON_S):
+        await asyncio.gather(*(outbox.deliver() for outbox in outboxes))
+    assert await topic.holds() == ["0", "2"]
+    assert await topic.holds(1) == ["1"]
 
 
 async def test_what_begins_is_written_at_once(topic: Topic) -> None:

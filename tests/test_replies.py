@@ -52,7 +52,7 @@ def replies_to(topic: Topic, monkeypatch: pytest.MonkeyPatch) -> Replies:
     nobody: Any = None
     made = Replies(Connection("nowhere:1"), nobody, Metrics(), [TOPIC], "", TOPIC)
     monkeypatch.setattr(made, "_count", topic.count)
-    monkeypatch.setattr(Outbox, "begin", lambda outbox: None)
+    monkeypatch.setattr(of_replies, "begin_together", lambda outboxes: None)
     monkeypatch.setattr(Outbox, "deliver", lambda outbox: topic.deliver(outbox))
     return made
 

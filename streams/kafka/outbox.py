@@ -75,7 +75,11 @@ class Outbox:
 
         Of each partition what is begun first goes first; what is put there after it is for `deliver`.
         """
-        now_ms, count = time.time_ns() // 1_000_000, 0
+        begin_together([self])
+
+    def _make_batches(self, now_ms: int) -> dict[tuple[str, int], _Batch]:
+        """Batches, made now or before, that are not sent yet: the first of each partition."""
+        count = 0
         for place, messages in self._waiting.items():
             if not messages or place in self._begun:
                 continue
@@ -86,12 +90,7 @@ class Outbox:
             went = batch.extend(messages, now_ms)
             batch.close()
             self._begun[place] = _Batch(batch, went, None)
-        unsent = {place: begun for place, begun in self._begun.items() if begun.delivery is None}
-        if not unsent:
-            return
-        deliveries = self.producer.send_now([(*place, begun.content) for place, begun in unsent.items()])
-        for (place, begun), delivery in zip(unsent.items(), deliveries, strict=True):
-            self._begun[place] = begun._replace(delivery=delivery)
+        return {place: begun for place, begun in self._begun.items() if begun.delivery is None}
 
     async def deliver(self) -> None:
         """Deliver all that was put so far; returns when the broker has acknowledged every message."""
@@ -151,3 +150,14 @@ class Outbox:
                 return count
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, 2.0)
+
+
+def begin_together(outboxes: Sequence[Outbox]) -> None:
+    """`begin` of several with the same producer: what goes to the same broker goes in one request."""
+    now_ms = time.time_ns() // 1_000_000
+    unsent = [(outbox, *each) for outbox in outboxes for each in outbox._make_batches(now_ms).items()]
+    if not unsent:
+        return
+    deliveries = outboxes[0].producer.send_now([(*place, batch.content) for _, place, batch in unsent])
+    for (outbox, place, batch), delivery in zip(unsent, deliveries, strict=True):
+        outbox._begun[place] = batch._replace(delivery=delivery)

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from streams import topics
 from streams.connection import Connection
-from streams.kafka.outbox import Message, Outbox
+from streams.kafka.outbox import Message, Outbox, begin_together
 from streams.metrics import Metrics
 from streams.producer import Producer
 
@@ -61,7 +61,7 @@ class Reply(NamedTuple):
 
 
 class _Attempt(NamedTuple):
-    """Messages on their way to one partition."""
+    """Messages for one partition."""
 
     partition: int
     outbox: Outbox
@@ -187,10 +187,9 @@ class Replies:
                 self.lost(reply.address.topic, ECHOED_TOO_MUCH)
             else:
                 rounds[reply.address.topic, reply.address.partition].append(_message(reply))
-        return [
-            Sending(topic, partition, messages, self._attempt(topic, partition, messages))
-            for (topic, partition), messages in rounds.items()
-        ]
+        sent = [Sending(*place, messages, self._attempt(*place, messages)) for place, messages in rounds.items()]
+        begin_together([each.attempt.outbox for each in sent if each.attempt])
+        return sent
 
     async def finish(self, sent: Iterable[Sending]) -> None:
         """Deliver replies, those that have begun among them.  Waits for the broker as long as it takes."""
@@ -201,13 +200,12 @@ class Replies:
             await asyncio.gather(*work)
 
     def _attempt(self, topic: str, partition: int | None, messages: Sequence[Message]) -> _Attempt | None:
-        """Messages on their way to a partition; None where that has to be asked for, or is not there."""
+        """Messages for a partition; None where that has to be asked for, or is not there."""
         count = self._partitions[topic][1] if self.known(topic) else 0
         if not count or (partition is not None and partition >= count):
             return None
         attempt = _Attempt(next(self._turn) % count if partition is None else partition, Outbox(self.producer))
         attempt.outbox.extend(topic, attempt.partition, messages)
-        attempt.outbox.begin()
         return attempt
 
     async def _deliver(
