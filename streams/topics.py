@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 from aiokafka.partitioner import murmur2
 
@@ -138,21 +137,3 @@ async def _create(admin: AIOKafkaAdminClient, topics: list[Topic], replication: 
     for name, code, message in (row[:3] for row in answer.topic_errors):
         if code and for_code(code) is not TopicAlreadyExistsError:
             raise Unavailable(f"topic {name} could not be created: {for_code(code).__name__}: {message}")
-
-
-async def delete_retention_ms(connection: Connection, name: str, default: int) -> int:
-    """`delete.retention.ms` of a topic as the broker has it; `default` where the broker does not say (embedded)."""
-    if connection.embedded:
-        return default
-    admin = connection.admin()
-    await admin.start()
-    try:
-        answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
-    finally:
-        await admin.close()
-    for answer in answers:
-        for resource in answer.resources:
-            for entry in resource[4]:
-                if entry[0] == "delete.retention.ms":
-                    return int(entry[1])
-    return default

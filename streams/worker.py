@@ -42,6 +42,7 @@ from streams.metrics import Metrics
 from streams.serve.stage import Serve
 from streams.settings import BadSetting, Settings
 from streams.stages import STAGES
+from streams.topic_configs import DELETE_RETENTION_MS, differences, topic_configs
 from streams.track.stage import Track
 from streams.trials.call import TrialCalls
 from streams.wall_clock import WallClock
@@ -187,13 +188,15 @@ async def prepare(settings: Settings, connection: Connection) -> tuple[str, int]
     """Wait for the broker, create or check the topics; the cluster's id and the truths' delete.retention in ms."""
     cluster = await cluster_id(connection)
     connection = connection.on(cluster)
-    created = await topics.ensure_topics(connection, topics.topic_table(settings), settings.replication)
+    table = topics.topic_table(settings)
+    created = await topics.ensure_topics(connection, table, settings.replication)
     for name in created:
         log.info("created the topic %s", name)
-    retention_ms = await topics.delete_retention_ms(
-        connection, settings.topic_prefix + topics.ITEM_RECORDS, int(settings.delete_retention_s * 1000)
-    )
-    return cluster, retention_ms
+    configs = await topic_configs(connection, [topic.name for topic in table])
+    for name, wrong in differences(table, configs).items():
+        log.error("the topic %s: %s (`kindred topics` says how to mend it)", name, wrong.words)
+    records = configs.get(settings.topic_prefix + topics.ITEM_RECORDS, {})
+    return cluster, int(records.get(DELETE_RETENTION_MS, settings.delete_retention_s * 1000))
 
 
 def run_worker(

@@ -31,12 +31,13 @@ from streams.commands.publish import publish
 from streams.commands.questions import dead_letters, item, similar, status
 from streams.commands.rules import rules
 from streams.commands.watch import watch, watches
-from streams.connection import Connection
+from streams.connection import Connection, cluster_id
 from streams.kafka.command_session import required_broker, with_broker
 from streams.kafka.log_reader import partition_counts
 from streams.reports.terminal import Terminal, printable
 from streams.settings import PREFIX, BadSetting, Settings
 from streams.stages import STAGES
+from streams.topic_configs import POLICY, differences, topic_configs
 from streams.topics import ensure_topics, topic_table
 
 SECRETS = ("search_key", "admin_key")
@@ -218,8 +219,9 @@ def broker(port: int | None) -> int:
 def topics() -> int:
     """Create the topics that are missing and check the others.
 
-    Topics of ours must have KINDRED_SHARDS partitions: another number is an error that names both.  A worker does the
-    same when it starts.
+    Topics of ours must have KINDRED_SHARDS partitions: another number is an error that names both.  What else is wrong
+    with a topic is told with the command that mends it, and ends with 1.  A worker does the same when it starts, but
+    goes on.
 
     \b
     Example:  KINDRED_SHARDS=8 kindred topics
@@ -227,19 +229,25 @@ def topics() -> int:
     settings = Settings.read(os.environ)
     table = topic_table(settings)
 
-    async def work(connection: Connection) -> None:
+    async def work(connection: Connection) -> int:
         created = await ensure_topics(connection, table, settings.replication)
-        counts = await partition_counts(connection, [topic.name for topic in table])
+        names = [topic.name for topic in table]
+        counts = await partition_counts(connection, names)
+        configs = await topic_configs(connection.on(await cluster_id(connection)), names)
+        wrong = differences(table, configs)
         rows = [
             (
                 each.name,
                 counts.get(each.name),
-                each.config["cleanup.policy"],
-                "created" if each.name in created else "there",
+                configs.get(each.name, {}).get(POLICY, "not told"),
+                "created" if each.name in created else "wrong, see below" if each.name in wrong else "there",
             )
             for each in table
         ]
         Terminal().table(("topic", "partitions", "policy", "state"), rows, numbers=("partitions",))
+        for name, (words, mend) in wrong.items():
+            click.echo(f"{name}: {words}\n  {mend}", err=True)
+        return 1 if wrong else 0
 
     return with_broker(settings, work)
 
