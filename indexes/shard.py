@@ -214,7 +214,7 @@ class Shard(ShardView):
         return self._upkeep.due() is not None
 
     def capture(self) -> Checkpoint:
-        """A checkpoint of this moment, to be written by its `write` in any thread, one at a time.
+        """A checkpoint of this moment, to be written by its `write` in any thread.
 
         Quick: it copies the delta's vectors and pointers to immutable parts of items.
         """

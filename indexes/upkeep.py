@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable
 
 from indexes.compaction import Build, Dissolve, SegmentFigures, next_step
 from indexes.join import Join
@@ -43,9 +45,16 @@ class Checkpoint:
         self._in_use = [] if upkeep.job is None else [upkeep.job.name]
         self._name = upkeep.files.new_name(SNAPSHOT_PREFIX)
         self._next_number = upkeep.files.next_number
+        self._place = upkeep.queue.captured()
 
     def write(self) -> None:
-        """Write the files and make them the valid checkpoint; in any thread, one at a time.  OSError if it fails."""
+        """Write the files and make them the valid checkpoint; in any thread.  OSError if it fails.
+
+        One at a time; one that was captured before another that is written is left out: its files may be gone.
+        """
+        self._upkeep.queue.write(self._place, self._write)
+
+    def _write(self) -> None:
         files = self._upkeep.files
         manifest = files.checkpoint(
             self._snapshot,
@@ -61,6 +70,26 @@ class Checkpoint:
         files.clean(manifest, self._in_use)
 
 
+class _Queue:
+    """Checkpoints of one shard, in the order of their capture."""
+
+    def __init__(self) -> None:
+        self._captured = self._written = 0
+        self._writing = threading.Lock()
+
+    def captured(self) -> int:
+        """The place of one that is captured now."""
+        self._captured += 1
+        return self._captured
+
+    def write(self, place: int, write: Callable[[], None]) -> None:
+        """Write the one at a place, unless a later one is written: that may have removed what this one names."""
+        with self._writing:
+            if place > self._written:
+                write()
+                self._written = place
+
+
 class Upkeep:
     """What is under way for one shard, and what has been done."""
 
@@ -71,6 +100,7 @@ class Upkeep:
         self.changes = 0
         """Counts up with every change, so that a checkpoint knows whether its snapshot still stands."""
         self.changes_saved = 0
+        self.queue = _Queue()
         self.seals = self.merges = self.failures = 0
         self._settings = settings
         self._join = join
@@ -79,7 +109,7 @@ class Upkeep:
     def anew(self, settings: ShardSettings) -> Upkeep:
         """The upkeep of the same rows from now on; what was written so far is of other vectors, and is not built on."""
         new = Upkeep(self.files.anew(settings), settings, self._join, None)
-        new.changes = self.changes + 1
+        new.changes, new.queue = self.changes + 1, self.queue
         new.seals, new.merges, new.failures = self.seals, self.merges, self.failures
         return new
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from indexes import sealing, search
+from indexes.manifest import Manifest, write_manifest
 from indexes.seal_job import SealJob
 from indexes.search import Field
 from indexes.shard import EMBEDDINGS, RECORDS, STOCKS
@@ -748,6 +749,60 @@ def test_a_checkpoint_spares_a_segment_that_waits(tmp_path: Path) -> None:
     pair.reopen()
 
     assert (1, 80) == (pair.shard.statistics()["segments"], pair.shard.statistics()["segment_rows"])
+    pair.check()
+
+
+def test_a_checkpoint_does_not_take_the_place_of_a_later_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Captured before a segment was merged away and written after the later one had removed its files."""
+    pair = Pair(tmp_path)
+    pair.add_items(0, 80)
+    seal(pair)
+    early = pair.shard.capture()
+    pair.add_items(80, 200)
+    for number in range(60):
+        pair.tell(EMBEDDINGS, (f"i{number}", None))
+    before = {*pair.shard._upkeep.segment_names().values()}
+    seal(pair)
+    assert not before & {*pair.shard._upkeep.segment_names().values()}
+    pair.shard.checkpoint()
+
+    early.write()
+
+    pair.shard.close(checkpoint=False)
+    offsets = dict(pair.shard.next_offsets)
+    pair.shard = pair.open()
+    assert not caplog.records
+    assert offsets == pair.shard.next_offsets
+    pair.check()
+
+
+def test_checkpoints_are_written_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is captured while another is being written waits for it, in its own thread, and takes its place."""
+    pair = Pair(tmp_path)
+    pair.add_items(0, 20)
+    early = pair.shard.capture()
+    pair.add_items(20, 30)
+    late = pair.shard.capture()
+    begun, go_on, written = threading.Event(), threading.Event(), []
+
+    def slow(folder: Path, manifest: Manifest) -> None:
+        begun.set()
+        assert go_on.wait(30)
+        written.append(manifest.snapshot)
+        write_manifest(folder, manifest)
+
+    monkeypatch.setattr("indexes.shard_files.write_manifest", slow)
+    threads = [threading.Thread(target=each.write) for each in (early, late)]
+    threads[0].start()
+    assert begun.wait(30)
+    threads[1].start()
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+
+    assert written == [early._name, late._name]
+    pair.shard.close(checkpoint=False)
+    pair.shard = pair.open()
     pair.check()
 
 

@@ -77,6 +77,8 @@ class Index(mode.Service):
         """By shard, when its last checkpoint was written (monotonic seconds) and up to which offsets."""
         self._read_ms: dict[TopicPartition, int] = {}
         self._connected = False
+        self._closing = False
+        """`on_stop` closes the shards while the tasks still run: nothing else may be done with them."""
         self._started_s = time.monotonic()
 
     async def on_start(self) -> None:
@@ -96,6 +98,7 @@ class Index(mode.Service):
         self.reader.start(offsets)
 
     async def on_stop(self) -> None:
+        self._closing = True
         for number, shard in self.shards.items():
             await self._write(number, shard.close)
 
@@ -163,11 +166,13 @@ class Index(mode.Service):
         while not self.should_stop:
             await self.sleep(TEND_INTERVAL_S)
             for number, shard in self.shards.items():
+                if self._closing:
+                    return
                 changed = shard.tend(monotonic_ms())
                 self._note_caught_up(number, shard)
                 if changed or self._checkpoint_due(number, shard):
                     await self._checkpoint(number, shard)
-                while self.loaded and shard.columns.read_names(NAMES_SLICE):
+                while not self._closing and self.loaded and shard.columns.read_names(NAMES_SLICE):
                     await self.turns.give(NAMES_SLICE * NAMES_MESSAGES)
 
     def _note_caught_up(self, number: int, shard: Shard) -> None:
