@@ -76,18 +76,27 @@ class ItemChanges:
             for item_id in item_ids:
                 noted.setdefault(item_id, set()).add(kind)
 
-    def take(self) -> list[ItemChange]:
-        """What has changed since the last call; shards must have been advanced to now."""
-        found: list[ItemChange] = []
+    def compare(self) -> None:
+        """Note what has turned so far; shards must have been advanced to now.
+
+        To be called before anything is asked of the shards: what turns back afterwards is then another change.
+        """
         for position, shard in enumerate(self._shards):
             names = DERIVED if self._touched[position] else BY_TIME
-            kinds, self._noted[position] = self._noted[position], {}
+            kinds = self._noted[position]
             self._touched[position] = False
             for name in names:
                 for ordinal in self._turned(position, shard, name):
                     item_id = shard.item_ids[ordinal] if ordinal < len(shard.item_ids) else ""
                     if item_id:
                         kinds.setdefault(item_id, set()).add(name)
+
+    def take(self) -> list[ItemChange]:
+        """What has changed since the last call; shards must have been advanced to now."""
+        self.compare()
+        found: list[ItemChange] = []
+        for position, shard in enumerate(self._shards):
+            kinds, self._noted[position] = self._noted[position], {}
             for item_id, changed in kinds.items():
                 at = shard.ordinal(item_id)
                 found.append(ItemChange(item_id, frozenset(changed), None if at is None else (position, at)))

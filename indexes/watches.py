@@ -225,8 +225,8 @@ class Watches:
     ) -> list[Asked]:
         """Ask these lists again, which `due` has given, and know from now on what they depend on.
 
-        The shards must be advanced to `now_ms`.  What was applied to them since the last `see` is in the answers, and
-        costs a question more when it is seen.
+        The shards must be advanced to `now_ms`, and their changes compared.  What was applied to them since the last
+        `see` is in the answers, and costs a question more when it is seen.
         """
         slots = [self._slot_of[item_id] for item_id in item_ids if item_id in self._slot_of]
         seen: dict[int, tuple[Question, Outcome]] = {}

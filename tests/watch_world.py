@@ -141,6 +141,7 @@ class World:
         """Ask some of what is due and push what has changed."""
         for shard in self.shards:
             shard.advance(self.now_ms)
+        self.changes.compare()
         due = self.watches.due(self._random.randint(1, 4))
         for one in self.watches.ask(due, self.shards, self.rules, self.now_ms, mean=self.mean):
             self.asked += 1

@@ -133,6 +133,8 @@ class ListAsker:
         )
         try:
             shards = shards_at(self.index, now_ms)
+            if self._changes is not None:
+                self._changes.compare()
             asked = self.watches.ask(item_ids, shards, self.rules.book, now_ms, mean=self.index.mean, settings=settings)
         except Exception:
             if len(item_ids) > 1:
