@@ -1,8 +1,7 @@
 """Conditions: which items of each shard a request may be answered with, and the factors on their scores.
 
-One object serves one batch of requests: those that ask for the same share the same arrays, which also lets the search
-treat them together.  It must not outlive a change to the shards.  From batch to batch the columns keep the arrays,
-until anything of them changes.
+Requests that ask for the same share the same arrays, which also lets the search treat them together.  One object must
+not outlive a change to the shards or the rules.  Where one shard changes, the columns of the others keep their arrays.
 """
 
 from __future__ import annotations

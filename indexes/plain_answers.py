@@ -33,7 +33,7 @@ ARRAYS_MIN = 4
 
 
 class PlainAnswers:
-    """Answers plain questions of one batch."""
+    """Answers plain questions; it must not outlive a change to the shards."""
 
     def __init__(self, shards: Sequence[Shard], shortlist: Shortlist, writer: ResultWriter) -> None:
         self._shards = shards

@@ -55,7 +55,7 @@ class AnswerSettings(msgspec.Struct, frozen=True):
 
 
 class ResultWriter:
-    """Writes the results of one batch; it must not outlive a change to the shards."""
+    """Writes results; it must not outlive a change to the shards."""
 
     def __init__(self, shards: Sequence[Shard], settings: AnswerSettings) -> None:
         self._shards = shards

@@ -29,7 +29,7 @@ FETCH_MAX = 4_096
 
 
 class Shortlist:
-    """Finds rows for the questions of one batch."""
+    """Finds rows for the questions of a batch."""
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._shards = shards

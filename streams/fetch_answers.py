@@ -43,10 +43,10 @@ class QuickAnswer(FetchResponse_v11):
             for _ in range(count):
                 *numbers, aborted = _PARTITION.unpack_from(content, at)
                 at += _PARTITION.size
-                transactions: list[Any] | None = None if aborted < 0 else []
-                if transactions is not None:
+                transactions = None
+                if aborted >= 0:
                     end = at + aborted * _ABORTED.size
-                    transactions += [_ABORTED.unpack_from(content, each) for each in range(at, end, _ABORTED.size)]
+                    transactions = [_ABORTED.unpack_from(content, each) for each in range(at, end, _ABORTED.size)]
                     at = end
                 replica, size = _RECORDS.unpack_from(content, at)
                 at += _RECORDS.size

@@ -15,8 +15,8 @@ an idle worker little.  What aiokafka gets in the way of that, and what is done 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
@@ -31,6 +31,8 @@ CHECK_INTERVAL_MS = 1_000
 """How often aiokafka looks whether there is something to fetch without having been told; it always is told."""
 FETCHES = max(ConnectionGroup) + 1
 """Beside aiokafka's groups of connections."""
+
+Taken = TypeVar("Taken", bound=Mapping[Any, Any])
 
 
 class LongPollConsumer(AIOKafkaConsumer):
@@ -50,23 +52,16 @@ class LongPollConsumer(AIOKafkaConsumer):
         self, *partitions: TopicPartition, timeout_ms: float = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[Any]]:
         """What has been fetched, as aiokafka's does it; waits for `timeout_ms` while that is nothing."""
-        loop = asyncio.get_running_loop()
-        until_s = loop.time() + timeout_ms / 1000
-        while not (found := await self._fetched(partitions, max_records)) and loop.time() < until_s:
-            with self._subscription.fetch_context():
-                await until_fetched(self._fetcher, until_s)
-            if self._closed:
-                return {}
-        return found
+        fetched = super().getmany
 
-    async def _fetched(
-        self, partitions: tuple[TopicPartition, ...], max_records: int | None
-    ) -> dict[TopicPartition, list[Any]]:
-        try:
-            found: dict[TopicPartition, list[Any]] = await super().getmany(*partitions, max_records=max_records)
-        finally:
-            self._moved()
-        return found
+        async def take() -> dict[TopicPartition, list[Any]]:
+            try:
+                found: dict[TopicPartition, list[Any]] = await fetched(*partitions, max_records=max_records)
+            finally:
+                self._moved()
+            return found
+
+        return await take_within(self, timeout_ms / 1000, take)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Read on from this offset."""
@@ -123,11 +118,23 @@ def let_wait(fetcher: Fetcher, answered: Callable[[], None] = lambda: None) -> N
     fetcher._client = _FetchingClient(fetcher._client)
 
 
-async def until_fetched(fetcher: Fetcher, until_s: float) -> None:
-    """Wait until something was fetched, or the loop's clock is so late; raises what hinders the consumer's group.
+async def take_within(consumer: AIOKafkaConsumer, timeout_s: float, take: Callable[[], Awaitable[Taken]]) -> Taken:
+    """What `take` finds as soon as that is something; nothing after so long, or when the consumer was closed.
 
     aiokafka tells of a fetch once more when its task has ended, so there may be nothing that is new.
     """
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + timeout_s
+    while not (found := await take()) and loop.time() < until_s:
+        with consumer._subscription.fetch_context():
+            await _until_fetched(consumer._fetcher, until_s)
+        if consumer._closed:
+            break
+    return found
+
+
+async def _until_fetched(fetcher: Fetcher, until_s: float) -> None:
+    """Wait until something was fetched, or the loop's clock is so late; raises what hinders the consumer's group."""
     fetched: asyncio.Future[None] = fetcher._create_fetch_waiter()
     timer = asyncio.get_running_loop().call_at(until_s, fetcher._notify, fetched)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
@@ -151,21 +151,29 @@ async def test_a_poll_ends_with_its_time(consumer: LongPollConsumer) -> None:
     assert not consumer._fetcher._fetch_waiters
 
 
+def when_told(consumer: LongPollConsumer, monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:
+    """Do something right after those who wait now are told of a fetch."""
+    waiting, notify = list(consumer._fetcher._fetch_waiters), consumer._fetcher._notify
+
+    def told(waiter: asyncio.Future[None]) -> None:
+        news = waiter in waiting and not waiter.done()
+        notify(waiter)
+        if news:
+            then()
+
+    monkeypatch.setattr(consumer._fetcher, "_notify", told)
+
+
 async def test_who_waits_is_told_first(
     broker: TestBroker, consumer: LongPollConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the fetch itself, not by the task that waits for its end."""
     poll = polled(consumer)
     await waits(consumer)
-    waiting, notify = list(consumer._fetcher._fetch_waiters), consumer._fetcher._notify
     by_fetch: list[bool] = []
-
-    def told(waiter: asyncio.Future[None]) -> None:
-        if waiter in waiting and not waiter.done():
-            by_fetch.append(asyncio.current_task() in consumer._fetcher._pending_tasks)
-        notify(waiter)
-
-    monkeypatch.setattr(consumer._fetcher, "_notify", told)
+    when_told(
+        consumer, monkeypatch, lambda: by_fetch.append(asyncio.current_task() in consumer._fetcher._pending_tasks)
+    )
 
     await put(broker, min(consumer.assignment()), b"1")
 
@@ -194,14 +202,7 @@ async def test_a_poll_that_is_cancelled_takes_nothing(
     """Also when it is at the moment that it would go on; the next poll brings the message."""
     poll = polled(consumer)
     await waits(consumer)
-    waiting, notify = list(consumer._fetcher._fetch_waiters), consumer._fetcher._notify
-
-    def told(waiter: asyncio.Future[None]) -> None:
-        notify(waiter)
-        if waiter in waiting:
-            poll.cancel()
-
-    monkeypatch.setattr(consumer._fetcher, "_notify", told)
+    when_told(consumer, monkeypatch, lambda: poll.cancel())
     await put(broker, min(consumer.assignment()), b"1")
 
     await asyncio.wait([poll], timeout=SOON_S)

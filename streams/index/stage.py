@@ -150,6 +150,8 @@ class Index(mode.Service):
         """Read the truths into the shards until the service stops."""
         while not self.should_stop:
             for tp, messages in (await self.reader.poll()).items():
+                if self._closing:
+                    return
                 if tp == self._statistics:
                     self.space.read(messages, list(self.shards.values()))
                 else:

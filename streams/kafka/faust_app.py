@@ -5,8 +5,8 @@ Faust is used for what it is good at.  Its exactly-once, tables, replies, topic 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import faust
@@ -15,7 +15,7 @@ from faust.transport.drivers import aiokafka as driver
 from mode.utils.futures import maybe_async
 
 from streams.connection import FETCH_WAIT_MS, REQUEST_BYTES_MAX, Connection
-from streams.long_poll import let_wait, until_fetched
+from streams.long_poll import let_wait, take_within
 from streams.settings import Settings
 
 
@@ -60,16 +60,8 @@ class _InLoop(driver.AIOKafkaConsumerThread):
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
     ) -> Any:
         """What has been fetched of these partitions; waits for so many seconds while that is nothing."""
-        loop = asyncio.get_running_loop()
-        until_s = loop.time() + (timeout or 0)
-        while not (found := await super()._fetch_records(consumer, active_partitions, 0, max_records)):
-            if not self.consumer.flow_active or loop.time() >= until_s:
-                break
-            with consumer._subscription.fetch_context():
-                await until_fetched(consumer._fetcher, until_s)
-            if consumer._closed:
-                break
-        return found
+        take = partial(super()._fetch_records, consumer, active_partitions, 0, max_records)
+        return await take_within(consumer, (timeout or 0) if self.consumer.flow_active else 0, take)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
