@@ -24,7 +24,7 @@ from indexes.pins import Pins
 from indexes.plain_answers import ARRAYS_MIN, TOGETHER_MAX, PlainAnswers
 from indexes.question import Question, Questions, Row
 from indexes.results import AnswerSettings, ResultWriter
-from indexes.seeds import Seeds, resolve_seeds, seeds_of_items
+from indexes.seeds import Seeds, resolve_seeds, seeds_of_item, seeds_of_items
 from indexes.shard import Shard
 from indexes.shortlist import Shortlist
 from indexes.walk import Walker
@@ -166,9 +166,9 @@ class Answering:
         """The questions of all entries that can be answered, and by number why the others cannot."""
         asked: list[Question] = []
         failed: dict[int, BadRequest] = {}
-        requests = {number: entry for number, entry in enumerate(entries) if isinstance(entry, Request)}
         known: dict[int, Seeds | None] = {}
-        if len(requests) >= ARRAYS_MIN:
+        if len(entries) >= ARRAYS_MIN:
+            requests = {number: entry for number, entry in enumerate(entries) if isinstance(entry, Request)}
             known = dict(zip(requests, seeds_of_items(list(requests.values()), self.shards), strict=True))
         for number, entry in enumerate(entries):
             try:
@@ -188,7 +188,7 @@ class Answering:
         if isinstance(entry, BadRequest):
             raise entry
         if seeds is None:
-            seeds = resolve_seeds(entry, images, self.shards, self.mean)
+            seeds = seeds_of_item(entry, self.shards) or resolve_seeds(entry, images, self.shards, self.mean)
         if not seeds.usable and (entry.fallback is None or not self.shards):
             raise BadRequest(seeds.unused[0].message, seeds.unused[0].status)
         return self.questions.of(number, entry, seeds)

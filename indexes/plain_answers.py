@@ -12,12 +12,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.field import Candidates, Found, Groups
+from indexes.field import Candidates, Found, Groups, Weights
 from indexes.hit_heads import IMAGE_BITS
-from indexes.question import Question
+from indexes.lone_scan import LoneScan
+from indexes.question import Question, Row
 from indexes.results import ResultWriter
 from indexes.shard import Shard
-from indexes.shortlist import Shortlist
+from indexes.shortlist import Shortlist, units
 from models.answer import HUNDREDTHS, RANK_ENDS, Result, Retrieved, rank_end, retrieved
 from models.rule import Rule
 
@@ -40,11 +41,12 @@ class PlainAnswers:
         self._shortlist = shortlist
         self._writer = writer
         self._groups: Groups = {}
+        self._scans: dict[tuple[int, ...], tuple[list[Weights], LoneScan | None]] = {}
         self._pinning: dict[int, tuple[tuple[Rule, ...], bool]] = {}
 
     def __len__(self) -> int:
         """How many different weights of all rows are kept."""
-        return len(self._groups)
+        return len(self._groups) + len(self._scans)
 
     def asks(self, question: Question) -> bool:
         """Whether the question is one of these."""
@@ -61,8 +63,28 @@ class PlainAnswers:
 
     def results(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Result]]:
         """The result of each, at least one; they share one search."""
+        if len(questions) == 1:
+            (question,) = questions
+            rows = self._alone(question)
+            if rows is not None:
+                kept = [row for row in rows if row[:2] not in question.excluded][: question.rows_wanted]
+                return iter([(question, self._writer.plain(question, kept))])
         found = self._shortlist.together(questions, max([one.fetch for one in questions]), self._groups)
         return (self._by_arrays if len(questions) >= ARRAYS_MIN else self._by_hits)(questions, found)
+
+    def _alone(self, question: Question) -> list[Row] | None:
+        """The candidates of a question alone; None if only a search finds them."""
+        key = (*map(id, question.masks), *map(id, question.factors))
+        known = self._scans.get(key)
+        if known is None:
+            fields = self._shortlist.fields([question])
+            weights = [Weights(*asked) for asked in zip(question.masks, question.factors, strict=True)]
+            scan = LoneScan(fields, weights) if LoneScan.suits(fields, weights) else None
+            known = self._scans[key] = (weights, scan)  # weights hold what they are made of: no others get its identity
+        if known[1] is None:
+            return None
+        queries, lengths = units([question])
+        return known[1].rows(queries, question.fetch, lengths)
 
     def _by_hits(self, questions: Sequence[Question], found: Found) -> Iterator[tuple[Question, Result]]:
         for question, candidates in zip(questions, found.apart(), strict=True):

@@ -106,7 +106,7 @@ class Rows:
 
     def centred(self, row: int) -> NDArray[np.float32]:
         """float32[1, D], the row centred by the mean of today."""
-        return self.parts[self.slot[row]].fetch(self.position[row : row + 1])
+        return self.parts[self.slot.item(row)].fetch(self.position[row : row + 1])
 
     def centred_many(self, rows: Index) -> NDArray[np.float32]:
         """float32[K, D] of row ids [K], centred by the mean of today."""

@@ -83,16 +83,12 @@ def seeds_of_items(requests: Sequence[Request], shards: Sequence[Shard]) -> list
     They are what `resolve_seeds` makes of each, but all vectors are fetched at once.
     """
     seeds: list[Seeds | None] = [None] * len(requests)
-    finds = [shard.only_row for shard in shards]
     found: list[list[tuple[int, int, int]]] = [[] for _ in shards]
     weighings: dict[float, Vectors | None] = {}
     for at, request in enumerate(requests):
-        if len(request.items) != 1 or request.images or request.items[0].weight <= 0:
-            continue
-        for number, find in enumerate(finds):
-            if place := find(request.items[0].item_id):
-                found[number].append((at, *place))
-                break
+        if place := _only_row(request, shards):
+            number, ordinal, row = place
+            found[number].append((at, ordinal, row))
     for number, (shard, mine) in enumerate(zip(shards, found, strict=True)):
         if not mine:
             continue
@@ -111,6 +107,32 @@ def seeds_of_items(requests: Sequence[Request], shards: Sequence[Shard]) -> list
             source = Source(item.item_id, (number, ordinal), (0,), row[None], item.weight)
             seeds[at] = Seeds(row, query, (source,), (), True, *weigh)
     return seeds
+
+
+def seeds_of_item(request: Request, shards: Sequence[Shard]) -> Seeds | None:
+    """The same of one request."""
+    place = _only_row(request, shards)
+    if place is None:
+        return None
+    number, ordinal, row_id = place
+    settings, (item,) = shards[number].settings, request.items
+    rows = shards[number].centred_row(row_id)
+    weight = settings.colour_weight if request.colour is None else request.colour
+    weights = weighing(rows.shape[1], settings.colour, weight)
+    row: Vectors = rows[0]
+    source = Source(item.item_id, (number, ordinal), (0,), rows, item.weight)
+    return Seeds(row, row if weights is None else row * weights, (source,), (), True, weight, weights)
+
+
+def _only_row(request: Request, shards: Sequence[Shard]) -> tuple[int, int, int] | None:
+    """Shard, ordinal and row of what a request starts from, if that is one item with one picture."""
+    if len(request.items) != 1 or request.images or request.items[0].weight <= 0:
+        return None
+    item_id = request.items[0].item_id
+    for number, shard in enumerate(shards):
+        if place := shard.only_row(item_id):
+            return (number, *place)
+    return None
 
 
 def resolve_seeds(

@@ -94,6 +94,10 @@ class ShardView:
         """float32[K, D] rows as `only_row` names them, centred, of unit length."""
         return self._join.rows.centred_many(np.array(rows, np.intp))
 
+    def centred_row(self, row: int) -> NDArray[np.float32]:
+        """float32[1, D], the same of one row."""
+        return self._join.rows.centred(row)
+
     @property
     def shown(self) -> NDArray[np.bool_]:
         """bool[N] by ordinal: what a search can find at all."""

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from indexes.conditions import Factors, Masks
-from indexes.field import Candidates, Found, Groups
+from indexes.field import Candidates, Field, Found, Groups
 from indexes.question import Place, Question, Row
 from indexes.search import search_together
 from indexes.seeds import Seeds
@@ -73,17 +73,21 @@ class Shortlist:
 
         `kept`: as `search_together` has it.
         """
-        fields = [
-            shard.field([one.masks[number] for one in questions], [one.factors[number] for one in questions])
-            for number, shard in enumerate(self._shards)
-        ]
-        queries, lengths = _units(questions)
+        fields = self.fields(questions)
+        queries, lengths = units(questions)
         found = search_together(fields, queries, fetch, kept)
         if lengths is None:
             return found
         each = lengths if len(lengths) == 1 else np.repeat(lengths, np.diff(found.bounds))
         similarity = found.candidates.similarity * each
         return found._replace(candidates=found.candidates._replace(similarity=similarity))
+
+    def fields(self, questions: Sequence[Question]) -> list[Field]:
+        """The shards with what these ask of them."""
+        return [
+            shard.field([one.masks[number] for one in questions], [one.factors[number] for one in questions])
+            for number, shard in enumerate(self._shards)
+        ]
 
     def unlooked(self, question: Question) -> list[Row]:
         """Rows without anything to look like: by factor, then item id, all with a similarity of 0."""
@@ -188,7 +192,7 @@ class Shortlist:
         return narrowed
 
 
-def _units(questions: Sequence[Question]) -> tuple[Vectors, Vectors | None]:
+def units(questions: Sequence[Question]) -> tuple[Vectors, Vectors | None]:
     """Queries float32[B, D] of unit length, and the float32[B] by which products with them are to be multiplied.
 
     None: by nothing.  Where colour counts a query has a length of its own, and a search wants units.
