@@ -117,7 +117,7 @@ class Parts:
             services.append(index)
             pages["index"] = index
         if "embed" in stages:
-            embed = Embed(connection, settings, self.metrics, writer, clock_ms, vectors)
+            embed = Embed(connection, settings, self.metrics, writer, clock_ms, vectors, turns)
             embed.register(self.app)
             services.append(embed)
             pages["embed"] = embed

@@ -36,6 +36,7 @@ from streams.embed.silent_hosts import HostRests
 from streams.embed.stage import Embed
 from streams.embed.unread_images import UnreadImages
 from streams.embed.vectors import Embedded, Packed
+from streams.kafka.turns import Turns
 from streams.metrics import Metrics
 from streams.settings import Settings
 from tests.waiting import wait_until
@@ -137,7 +138,7 @@ class Stage:
         self.pictures, self.topics, self.stream = Pictures(), Topics(), Stream()
         environment = {f"KINDRED_{name.upper()}": value for name, value in more.items()}
         settings = Settings.read(environment | {"KINDRED_BROKER": "none:1"})
-        self.embed = Embed(None, settings, Metrics(), "me", lambda: T, self.pictures)  # type: ignore[arg-type]
+        self.embed = Embed(None, settings, Metrics(), "me", lambda: T, self.pictures, Turns())  # type: ignore[arg-type]
         self.embed.producer = self.topics  # type: ignore[assignment]
         self.embed._connected.set()
         self.generation = 1

@@ -40,3 +40,26 @@ async def test_rests_only_while_visitors_ask(rests: list[float]) -> None:
     await mine.give(500)
 
     assert [0, 0.003, 0.006, 0, 0.003, 0] == pytest.approx(rests)
+
+
+async def test_requests_wait_for_single_changes_alone(rests: list[float]) -> None:
+    """Some turns while a change is on its way; none for a feed, for nothing, or when the change is through."""
+    now_s = 100.0
+    mine = Turns(lambda: now_s)
+
+    async def turns_taken() -> int:
+        rests.clear()
+        await mine.after_changes()
+        return len(rests)
+
+    assert await turns_taken() == 0
+    mine.changed(0)
+    mine.changed(turns.CHANGE_MESSAGES_MAX + 1)
+    assert await turns_taken() == 0
+    mine.changed(1)
+    assert await turns_taken() == turns.CHANGE_TURNS
+    now_s += turns.CHANGE_S - 0.001
+    assert await turns_taken() == turns.CHANGE_TURNS
+    assert set(rests) == {0}
+    now_s += 0.002
+    assert await turns_taken() == 0

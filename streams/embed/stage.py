@@ -44,6 +44,7 @@ from streams.embed.vectors import ImageVectors
 from streams.kafka.dead_letters import DeadLetterLimit, dead_letter
 from streams.kafka.origin import origin_of
 from streams.kafka.outbox import Message, Outbox
+from streams.kafka.turns import Turns
 from streams.metrics import Metrics
 from streams.settings import Settings
 
@@ -69,6 +70,7 @@ class Embed(mode.Service):
         writer: str,
         clock_ms: Callable[[], int],
         vectors: ImageVectors,
+        turns: Turns,
     ) -> None:
         super().__init__()
         self.connection = connection
@@ -76,6 +78,7 @@ class Embed(mode.Service):
         self.metrics = metrics
         self.writer = writer
         self.vectors = vectors
+        self.turns = turns
         self.attempts = ImageAttempts(settings, metrics, clock_ms, vectors)
         self.limit = DeadLetterLimit(settings.dead_letter_share_max)
         self._connected = asyncio.Event()
@@ -164,6 +167,7 @@ class Embed(mode.Service):
                 await asyncio.wait([before])
             if result:
                 outbox.put(self._topic(topics.ITEM_EMBEDDINGS), message.tp.partition, result)
+            self.turns.changed(1)
             await outbox.deliver()
             work.done = True
             await self._acknowledge(stream, message.tp)

@@ -69,6 +69,7 @@ class Serve(BatchConsumer):
     ) -> None:
         super().__init__(connection, settings, metrics, clock_ms, "serve", [topics.SIMILAR_REQUESTS], REQUESTS_MAX)
         self.index = index
+        self.turns = turns
         self.rules = RuleReader(connection, settings, metrics, self._owns_first_partition)
         self.answerer = Answerer(settings, clock_ms, index, vectors, self.rules.book, turns.asked)
         self.in_flight = InFlight()
@@ -128,6 +129,8 @@ class Serve(BatchConsumer):
                 else:
                     now.append(asked)
             self._taken.inc(len(messages))
+        if now:
+            await self.turns.after_changes()
         for number, together in enumerate(parts(now)):
             if number:
                 await asyncio.sleep(0)

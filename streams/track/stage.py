@@ -111,7 +111,9 @@ class Track(BatchConsumer):
             if not self.bug:
                 self._round[tp] = self.intake.handle(tp, messages, self._keeper(tp))
                 self.bug = self.intake.bug
-        more = sum(map(len, batches.values())) >= RECORDS_MAX and not self.bug and not self.should_stop
+        count = sum(map(len, batches.values()))
+        self.turns.changed(count)
+        more = count >= RECORDS_MAX and not self.bug and not self.should_stop
         if not more or time.thread_time() - self._round_since_s >= ROUND_CPU_S:
             await self.finish()
             self.limit.count(*self.intake.counts())
