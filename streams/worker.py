@@ -122,7 +122,8 @@ class Parts:
             services.append(embed)
             pages["embed"] = embed
         if "track" in stages:
-            track = Track(connection, settings, self.metrics, writer, clock_ms, turns)
+            ahead = embed.ahead if "embed" in stages else None
+            track = Track(connection, settings, self.metrics, writer, clock_ms, turns, ahead)
             services.append(track)
             pages["track"] = track
         if "serve" in stages:

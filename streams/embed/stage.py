@@ -9,6 +9,8 @@
 4. Requests are acknowledged in the order they came, after their results were: what a stop finds in work is done again.
    (Anything that acknowledges by itself loses events on a graceful stop.)
 
+While a request is on its way here, its picture may be in work already (`ahead`), if track runs in the same worker.
+
 A host that does not answer is no failure of the request: the embedding says so, and when to ask again
 (`image_attempts.py`); track does that.
 """
@@ -25,6 +27,7 @@ from typing import Any
 import faust
 import mode
 import msgspec
+from aiokafka import TopicPartition
 
 from models.errors import BadEvent, Unavailable
 from models.truth_messages import (
@@ -192,6 +195,18 @@ class Embed(mode.Service):
         origin = origin_of(message, round(message.timestamp * 1000))  # Faust counts in seconds
         outbox.put(self._topic(topics.DEAD_LETTERS), 0, dead_letter(origin, "embed", error))
         self.metrics.dead_letters.labels("embed").inc()
+
+    def ahead(self, partition: int, request: ImageRequest) -> None:
+        """Begin with a picture of a request that track has just sent, if it is to come to this worker.
+
+        The hop through Kafka takes as long as decoding the picture.  Nothing but time depends on this.
+        """
+        home = TopicPartition(self._topic(topics.IMAGE_CHANGES), partition)
+        link = next((each.link for each in request.images if not (each.vector or each.error)), None)
+        if link is None or self._app is None or self.should_stop or self.waiting_for():
+            return
+        if home in self._app.consumer.assignment():
+            self.vectors.begin(link)
 
     # What it tells of itself.
 

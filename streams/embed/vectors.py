@@ -5,6 +5,8 @@ one small pool, digest, pixels and colour are made in another, and the model has
 wait for it run as one batch.  A picture that comes while no other is in work stays in the thread that it begins in:
 there is nobody to make room for, and each change of threads costs it up to a millisecond.  The bytes of a picture seen
 before (by digest), or the same part of them, are not embedded again.
+
+Whoever knows that a picture will be asked for in a moment may have it begun (`begin`), as long as no other is in work.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ KNOWN_MAX = 100_000
 READERS = 4
 """Apart from the decoders: a disk that hangs must not keep pictures of hosts waiting."""
 DECODERS = 2
+BEGUN_S_MAX = 1.0
+"""A picture that was begun so long ago is fetched anew: what its link leads to may be another one by now."""
 
 
 class Packed(NamedTuple):
@@ -74,6 +78,14 @@ class _Decoded(NamedTuple):
         return Embedded(self.digest, Packed(outcome, self.colour), "embedded", self.key)
 
 
+class _Begun(NamedTuple):
+    """A picture that was begun before it was asked for: its link, when by the monotonic clock, what comes of it."""
+
+    link: str
+    at_s: float
+    made: asyncio.Task[Embedded]
+
+
 class ImageVectors:
     """Vectors of images, by link."""
 
@@ -90,6 +102,7 @@ class ImageVectors:
         """Filled by the decoders, emptied by whoever runs the model."""
         self._one_batch = threading.Lock()
         self._in_work = 0
+        self._begun: _Begun | None = None
 
     @property
     def model(self) -> str:
@@ -101,6 +114,29 @@ class ImageVectors:
 
         `crop`: only that part of the picture; the digest is that of the whole file.
         """
+        begun = self._take_begun(link) if crop is None else None
+        return await (begun or self._made(link, crop))
+
+    def begin(self, link: str) -> None:
+        """Begin with a picture that `of_link` will be asked for in a moment; not while others are in work."""
+        if self._in_work or (self._begun and not self._begun.made.done()):
+            return
+        made = asyncio.ensure_future(self._made(link, None))
+        made.add_done_callback(_look_at)
+        self._begun = _Begun(link, time.monotonic(), made)
+
+    def _take_begun(self, link: str) -> asyncio.Task[Embedded] | None:
+        """What will come of a picture that was begun, for one who asks for it."""
+        begun = self._begun
+        if begun is None or begun.link != link:
+            return None
+        self._begun = None
+        if time.monotonic() - begun.at_s <= BEGUN_S_MAX:
+            return begun.made
+        begun.made.cancel()
+        return None
+
+    async def _made(self, link: str, crop: Crop | None) -> Embedded:
         found: asyncio.Future[Embedded] = asyncio.get_running_loop().create_future()
         alone = not self._in_work
         self._in_work += 1
@@ -173,10 +209,18 @@ class ImageVectors:
 
     async def close(self) -> None:
         """Stop the threads and the connections of the fetcher."""
+        if self._begun is not None:
+            self._begun.made.cancel()
         await self.fetcher.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._decoders.shutdown(wait=False, cancel_futures=True)
         self._model_thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _look_at(task: asyncio.Task[Embedded]) -> None:
+    """So that asyncio does not tell of its error as of one that nobody has seen: it may never be asked for."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _tell(outcomes: Sequence[tuple[asyncio.Future[Embedded], Embedded | Exception]]) -> None:

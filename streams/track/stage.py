@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from models.effects import Effects
 from models.record import AttributeNames, RecordLimits
 from models.stock import CLOCK_STEP_MS
 from models.tracker import Tracker
+from models.truth_messages import ImageRequest
 from streams import topics
 from streams.connection import Connection
 from streams.kafka.batch_consumer import BatchConsumer
@@ -66,10 +67,13 @@ class Track(BatchConsumer):
         writer: str,
         clock_ms: Callable[[], int],
         turns: Turns,
+        ahead: Callable[[int, ImageRequest], None] | None = None,
     ) -> None:
+        """`ahead` is told of an image request, and its partition, while it is on its way to the embed stage."""
         super().__init__(connection, settings, metrics, clock_ms, "track", READ, RECORDS_MAX)
         self.writer = writer
         self.turns = turns
+        self.ahead = ahead
         self.trackers: Mapping[int, Tracker] = {}
         self.limit = DeadLetterLimit(settings.dead_letter_share_max)
         self._attribute_names = AttributeNames.parse(settings.attributes)
@@ -151,12 +155,22 @@ class Track(BatchConsumer):
                 self.effects.put_requests(partition, effects)
                 await self._turn_after(effects)
         if self.outbox:
+            self.outbox.begin()
+            if self.ahead:
+                self._tell_ahead(truths, self.ahead)
             await self.outbox.deliver()
         for partition, effects in truths:
             self.effects.put_truths(partition, effects)
             await self._turn_after(effects)
         if self.outbox:
             await self.outbox.deliver()
+
+    @staticmethod
+    def _tell_ahead(effects: Iterable[tuple[int, Effects]], ahead: Callable[[int, ImageRequest], None]) -> None:
+        """Tell of the first image request of a round: of more, only one could be begun."""
+        requests = ((partition, request) for partition, each in effects for _, request in each.image_requests)
+        if first := next(requests, None):
+            ahead(*first)
 
     async def _turn_after(self, effects: Effects) -> None:
         """Give the loop a turn after a piece of many levels."""
