@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import io
 import struct
-from typing import Any
 
-from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11, FetchResponse_v11
+from aiokafka.protocol.fetch import FetchResponse_v11
 
 _ANSWER = struct.Struct(">ihii")
 """Throttle time, error, session, number of topics."""
@@ -59,20 +58,3 @@ class QuickAnswer(FetchResponse_v11):
                 partitions.append((*numbers, transactions, replica, records))
             found.append((name, partitions))
         return cls(throttle_ms, error, session, found)
-
-
-class QuickFetch:
-    """A fetch whose answer is read so, where the broker speaks that version."""
-
-    def __init__(self, request: FetchRequest) -> None:
-        self._request = request
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._request, name)
-
-    def prepare(self, versions: Any) -> Any:
-        """The request in the version that this broker understands."""
-        prepared = self._request.prepare(versions)
-        if type(prepared) is FetchRequest_v11:
-            prepared.RESPONSE_TYPE = QuickAnswer
-        return prepared

@@ -23,7 +23,7 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.protocol.fetch import FetchRequest
 
-from streams.fetch_answers import QuickFetch
+from streams.quick_requests import QuickFetch
 
 PART_WAIT_MS = 50
 """How long a fetch may wait that leaves partitions out."""

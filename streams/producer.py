@@ -20,6 +20,8 @@ from aiokafka.errors import RequestTimedOutError
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageBatch
 from aiokafka.producer.sender import SendProduceReqHandler
 
+from streams.quick_requests import QuickProduce
+
 log = logging.getLogger(__name__)
 
 BATCH_BYTES_MAX = 900_000
@@ -168,7 +170,14 @@ class _Written(SendProduceReqHandler):
 
     def __init__(self, sender: Any, batches: dict[TopicPartition, MessageBatch], node: int) -> None:
         super().__init__(sender, batches)
+        self._made: Any = None
         self._client = _Sent(sender.client, node, self.create_request)
+
+    def create_request(self) -> Any:
+        """The request, which aiokafka asks for once more when it is on its way."""
+        if self._made is None:
+            self._made = super().create_request()
+        return self._made
 
 
 class _Sent:
@@ -179,7 +188,7 @@ class _Sent:
         self._connection = client._conns[node, ConnectionGroup.DEFAULT]
         self._answer: Awaitable[Any] | Exception
         try:
-            self._answer = self._connection.send(request())
+            self._answer = self._connection.send(QuickProduce(request()))
         except Exception as error:  # told to who takes the answer
             self._answer = error
 

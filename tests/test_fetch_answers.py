@@ -7,11 +7,11 @@ import struct
 from typing import Any
 
 import pytest
-from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v10, FetchRequest_v11, FetchResponse_v11
+from aiokafka.protocol.fetch import FetchResponse_v11
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.fetch_answers import QuickAnswer, QuickFetch
+from streams.fetch_answers import QuickAnswer
 
 HEADER = b"\0\0\0\7"
 """What stands before an answer, and is read already."""
@@ -61,15 +61,3 @@ def test_an_answer_that_ends_too_soon_is_an_error(answer: FetchResponse_v11, dat
 
     with pytest.raises((struct.error, ValueError)):
         QuickAnswer.decode(at_the_answer(content[:cut]))
-
-
-@pytest.mark.parametrize(("newest", "expected"), [(11, QuickAnswer), (10, FetchRequest_v10.RESPONSE_TYPE)])
-def test_a_broker_of_another_version_is_read_by_aiokafka(newest: int, expected: type) -> None:
-    """The answer is in the version of the request."""
-    request = FetchRequest(500, 1, 1_000, 1, [("t", [(0, 5, 1_000)])], rack_id="")
-
-    prepared = QuickFetch(request).prepare({FetchRequest_v11.API_KEY: (0, newest)})
-
-    assert expected is prepared.RESPONSE_TYPE
-    assert QuickFetch(request).topics is request.topics
-    assert FetchResponse_v11 is FetchRequest_v11.RESPONSE_TYPE

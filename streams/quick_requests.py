@@ -1,0 +1,144 @@
+"""Requests that go to brokers all the time, written by their layout: aiokafka's bytes in a third of the time.
+
+aiokafka writes field by field, by a table.  A fetch of twelve partitions takes it some two hundred calls, and a worker
+sends one after each message that it reads.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
+from aiokafka.protocol.produce import ProduceRequest, ProduceRequest_v7
+
+from streams.fetch_answers import QuickAnswer
+
+_HEADER = struct.Struct(">hhi")
+"""Which request, in which version, correlation id; the client's id follows."""
+_SIZE, _COUNT = struct.Struct(">h"), struct.Struct(">i")
+_FETCH = struct.Struct(">iiiibiii")
+"""Replica, longest wait, least and most bytes, isolation, session, its epoch, number of topics."""
+_FETCHED = struct.Struct(">iiqqi")
+"""Partition, leader's epoch, offset, beginning of the log, most bytes."""
+_FETCH_END = struct.Struct(">i")
+"""Number of topics that are forgotten; the rack follows."""
+_PRODUCE = struct.Struct(">hii")
+"""Acknowledgements, timeout, number of topics; the transaction's id stands before."""
+_PRODUCED = struct.Struct(">ii")
+"""Partition, bytes of its records, which follow."""
+_NONE = -1
+
+
+class QuickFetch:
+    """A fetch that is written, and its answer read, by its layout, where the broker speaks that version."""
+
+    def __init__(self, request: FetchRequest) -> None:
+        self._request = request
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._request, name)
+
+    def prepare(self, versions: Mapping[int, tuple[int, int]]) -> Any:
+        """The request in the version that this broker understands."""
+        if _speaks(versions, FetchRequest_v11):
+            return _Fetch(self._request)
+        return self._request.prepare(versions)
+
+
+class QuickProduce:
+    """The same of what is produced."""
+
+    def __init__(self, request: ProduceRequest) -> None:
+        self._request = request
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._request, name)
+
+    def prepare(self, versions: Mapping[int, tuple[int, int]]) -> Any:
+        """The request in the version that this broker understands."""
+        if _speaks(versions, ProduceRequest_v7):
+            return _Produce(self._request)
+        return self._request.prepare(versions)
+
+
+def _speaks(versions: Mapping[int, tuple[int, int]], request: Any) -> bool:
+    oldest, newest = versions.get(request.API_KEY, (0, _NONE))
+    return bool(oldest <= request.API_VERSION <= newest)
+
+
+class _Header(NamedTuple):
+    content: bytes
+
+    def encode(self) -> bytes:
+        return self.content
+
+
+def _header(request: Any, correlation_id: int, client_id: str) -> _Header:
+    return _Header(_HEADER.pack(request.API_KEY, request.API_VERSION, correlation_id) + _text(client_id))
+
+
+def _text(text: str | None) -> bytes:
+    if text is None:
+        return _SIZE.pack(_NONE)
+    content = text.encode()
+    return _SIZE.pack(len(content)) + content
+
+
+class _Fetch(FetchRequest_v11):
+    """Version 11 of a fetch.  Its fields are made only for who looks at them."""
+
+    RESPONSE_TYPE = QuickAnswer
+    build_request_header = _header
+
+    def __init__(self, asked: Any) -> None:
+        self._asked = asked
+
+    def encode(self) -> bytes:
+        """What follows the header."""
+        asked = self._asked
+        topics = asked._topics
+        pieces = [
+            _FETCH.pack(
+                _NONE,
+                asked._max_wait_ms,
+                asked._min_bytes,
+                asked._max_bytes,
+                asked._isolation_level,
+                0,
+                _NONE,
+                len(topics),
+            )
+        ]
+        for topic, partitions in topics:
+            pieces += (_text(topic), _COUNT.pack(len(partitions)))
+            pieces += [_FETCHED.pack(number, _NONE, offset, _NONE, most) for number, offset, most in partitions]
+        pieces += (_FETCH_END.pack(0), _text(asked._rack_id))
+        return b"".join(pieces)
+
+    def __repr__(self) -> str:
+        return repr(self._asked.build(FetchRequest_v11))
+
+
+class _Produce(ProduceRequest_v7):
+    """Version 7 of what is produced.  Its fields are made only for who looks at them."""
+
+    build_request_header = _header
+
+    def __init__(self, asked: Any) -> None:
+        self._asked = asked
+
+    def encode(self) -> bytes:
+        """What follows the header."""
+        asked = self._asked
+        topics = asked._topics
+        pieces = [_text(asked._transactional_id), _PRODUCE.pack(asked._required_acks, asked._timeout, len(topics))]
+        for topic, partitions in topics:
+            pieces += (_text(topic), _COUNT.pack(len(partitions)))
+            for number, records in partitions:
+                pieces += (_PRODUCED.pack(number, len(records)), records)
+        return b"".join(pieces)
+
+    def __repr__(self) -> str:
+        return repr(self._asked.build(ProduceRequest_v7))
