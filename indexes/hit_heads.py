@@ -38,7 +38,7 @@ class HitHeads:
         heads = self._forms.pop((asked, highlight), None)
         if heads is None:
             if len(self._forms) >= FORMS_MAX:
-                self._forms.pop(next(iter(self._forms))).clear()
+                self._forms.pop(next(iter(self._forms))).end()
             heads = FormHeads(self, asked, highlight)
         self._forms[asked, highlight] = heads
         return heads
@@ -62,8 +62,11 @@ class FormHeads:
         self._all = heads
         self._asked = asked
         self._highlight = highlight
+        self._as_it_came = asked.as_it_came and not highlight
         self._by_key: dict[int, bytes] = {}
         self.get = self._by_key.get
+        self.ended = False
+        """Whether another form has its place: it keeps nothing any more."""
 
     def many(self, keys: Sequence[int]) -> list[bytes]:
         """The beginnings of many hits, by `head_key`."""
@@ -79,11 +82,17 @@ class FormHeads:
         """The beginning that `get` did not have."""
         record = self._all.stored[ordinal]
         assert record is not None, f"ordinal {ordinal} has no item"
-        part = record_part(record.record, self._asked, highlight=self._highlight)
+        content = record.record
+        if self._as_it_came and b"_" not in content:
+            part = content[:-1]
+        else:
+            part = record_part(content, self._asked, highlight=self._highlight)
         head = hit_head(part, record.images[image])
+        if self.ended:
+            return head
         if self._all.bytes + len(head) > self._all.bytes_max:
             self._all.clear()
-        self._by_key[head_key(ordinal, image)] = head
+        self._by_key[ordinal << IMAGE_BITS | image] = head
         self._all.bytes += len(head)
         return head
 
@@ -97,3 +106,8 @@ class FormHeads:
         """Forget all of this form."""
         self._all.bytes -= sum(map(len, self._by_key.values()))
         self._by_key.clear()
+
+    def end(self) -> None:
+        """Forget all, and keep nothing from now on."""
+        self.clear()
+        self.ended = True

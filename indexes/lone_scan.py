@@ -52,7 +52,7 @@ class LoneScan:
         asked = [of.of_delta(field.rows.delta) for field, of in zip(fields, weights, strict=True)]
         return all(delta_way(matching, len(by_position)) is Way.SCAN for by_position, matching in asked)
 
-    def rows(self, query: Floats, count: int, length: Floats | None) -> list[Row] | None:
+    def rows(self, query: Floats, length: Floats | None, count: int) -> list[Row] | None:
         """The best `count` items for a unit query float32[1, D], best first; None: it is not sure of them.
 
         `length` float32[1] where colour counts: what the similarities that are told are multiplied by.

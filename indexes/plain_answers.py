@@ -81,10 +81,8 @@ class PlainAnswers:
             weights = [Weights(*asked) for asked in zip(question.masks, question.factors, strict=True)]
             scan = LoneScan(fields, weights) if LoneScan.suits(fields, weights) else None
             known = self._scans[key] = (weights, scan)  # weights hold what they are made of: no others get its identity
-        if known[1] is None:
-            return None
-        queries, lengths = units([question])
-        return known[1].rows(queries, question.fetch, lengths)
+        _, scan = known
+        return None if scan is None else scan.rows(*units([question]), question.fetch)
 
     def _by_hits(self, questions: Sequence[Question], found: Found) -> Iterator[tuple[Question, Result]]:
         for question, candidates in zip(questions, found.apart(), strict=True):

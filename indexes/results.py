@@ -15,7 +15,7 @@ import orjson
 
 from indexes.conditions import Factors
 from indexes.explanation import Explained
-from indexes.hit_heads import IMAGE_BITS, FormHeads, head_key
+from indexes.hit_heads import FORMS_MAX, IMAGE_BITS, FormHeads, head_key
 from indexes.outcome import Outcome
 from indexes.question import Question, Row
 from indexes.shard import EMBEDDINGS, RECORDS, STOCKS, Shard
@@ -62,6 +62,7 @@ class ResultWriter:
         self.settings = settings
         self._tails: dict[int, tuple[tuple[Rule, ...], bytes]] = {}
         self._ends: dict[tuple[int, int, int, int], bytes] = {}
+        self._heads_of: dict[tuple[Retrieved, bool], list[FormHeads]] = {}
 
     def fits(self, settings: AnswerSettings) -> bool:
         """Whether what is kept is what these settings would make, but for moments and new ids."""
@@ -97,7 +98,14 @@ class ResultWriter:
         return self.written(question, pieces, len(rows))
 
     def _heads(self, question: Question, asked: Retrieved) -> list[FormHeads]:
-        return [shard.heads.form(asked, question.request.highlight) for shard in self._shards]
+        """Of each shard the beginnings of hits in the form that is asked for."""
+        form = (asked, question.request.highlight)
+        heads = self._heads_of.get(form)
+        if heads is None or any(each.ended for each in heads):
+            if len(self._heads_of) >= FORMS_MAX:
+                self._heads_of.clear()
+            heads = self._heads_of[form] = [shard.heads.form(*form) for shard in self._shards]
+        return heads
 
     def written(
         self, question: Question, pieces: Sequence[bytes], count: int, explained: Explained | None = None

@@ -68,6 +68,21 @@ def test_few_forms_are_kept() -> None:
     assert heads.bytes == 0
 
 
+def test_a_form_that_lost_its_place_keeps_nothing() -> None:
+    """Whoever still has it gets right beginnings, and no bytes are counted that nobody forgets."""
+    heads = HitHeads([stored("a")])
+    first = heads.form(*FORMS[0])
+    before = first.make(0, 0)
+    for number in range(FORMS_MAX):
+        heads.form(retrieved((f"name-{number}",)), False)
+
+    assert first.ended
+    assert first.make(0, 0) == before
+    assert first.get(head_key(0, 0)) is None
+    assert heads.bytes == 0
+    assert not heads.form(*FORMS[0]).ended
+
+
 def test_attributes_are_read_once_a_record() -> None:
     """And forgotten all at once when there are too many."""
     records: list[StoredRecord | None] = [stored("a"), stored("b")]

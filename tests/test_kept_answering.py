@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from indexes.answering import GROUPS_KEPT_MAX, KEPT_MAX, KeptAnswering, answer_requests
+from indexes.hit_heads import FORMS_MAX
 from indexes.results import AnswerSettings
 from indexes.shard import RECORDS, STOCKS, Shard
 from models.request import RequestLimits, parse_requests
@@ -31,6 +32,7 @@ BODIES: list[dict[str, Any]] = [
     {"objectID": "i5", "sameAs": ["category"]},
     {"objectID": "i6", "queryParameters": {"optionalFilters": "category:b<score=9>", "clickAnalytics": False}},
     {"objectID": "i7", "queryParameters": {"ruleContexts": ["mobile"]}},
+    {"objectID": "i8", "queryParameters": {"attributesToRetrieve": ["price"]}},
     {"objectID": "i8", "explain": True, "queryParameters": {"distinct": True}},
     {"objectIDs": ["i1", "i9"], "unlike": ["nobody"], "threshold": 20},
     {"objectID": "i9", "fallbackParameters": {"filters": "category:a"}, "threshold": 90},
@@ -164,3 +166,17 @@ def test_what_is_kept_is_used_again_and_bounded(tmp_path: Path) -> None:
     for body in filters:
         last = ask(body)
         assert last is None or (len(last.questions) <= KEPT_MAX and len(last.plain) <= GROUPS_KEPT_MAX)
+
+
+def test_more_forms_of_hits_than_are_kept_are_right(tmp_path: Path) -> None:
+    """One after the other and again, while nothing changes: each is what an answering made anew gives."""
+    both = Both(tmp_path, 0)
+    shards, mean = list(both.catalog.shards), both.catalog.mean
+    for number in [*range(FORMS_MAX + 3)] * 2:
+        body = {"objectID": "i1", "queryParameters": {"attributesToRetrieve": ["price", f"name-{number}"]}}
+        entries = parse_requests(orjson.dumps(body), LIMITS, "items").entries
+        (kept,) = both.kept.run(entries, {}, shards, both.now_ms, mean, AnswerSettings())
+        (fresh,) = answer_requests(entries, {}, shards, both.catalog.rules, both.now_ms, mean=mean)
+        assert kept.body == fresh.body
+        assert both.kept._last is not None
+        assert len(both.kept._last.writer._heads_of) <= FORMS_MAX

@@ -106,7 +106,7 @@ def test_it_finds_what_the_search_finds(drawn: Drawn, count: int) -> None:
     scan = lone(fields)
     if scan is not None:
         for _ in range(2):
-            rows = scan.rows(query, count, length)
+            rows = scan.rows(query, length, count)
             assert rows is None or rows == together(fields, query, count, length)
 
 
@@ -121,7 +121,7 @@ def test_it_is_sure_of_what_shops_ask_for(colour: int, rows_each: int, factors: 
         query, length = drawn.query()
         scan = lone(fields)
         assert scan is not None
-        rows = scan.rows(query, 20, length)
+        rows = scan.rows(query, length, 20)
         assert rows is not None
         assert len(rows) == 20
         assert rows == together(fields, query, 20, length)
@@ -133,8 +133,8 @@ def test_it_is_not_sure_where_too_few_rows_are_similar() -> None:
     scan = lone(drawn.fields())
     assert scan is not None
     query, _ = drawn.query()
-    assert scan.rows(query, 29, None) is None
-    assert scan.rows(query, 3, None) is not None
+    assert scan.rows(query, None, 29) is None
+    assert scan.rows(query, None, 3) is not None
 
 
 def test_it_does_not_suit_what_is_not_scanned_as_a_whole() -> None:
@@ -162,7 +162,7 @@ def test_images_of_one_item_leave_room_for_others(images: int, sure: bool) -> No
     fields[1] = fields[1]._replace(items=rows.items_shown)
     scan = lone(fields)
     assert scan is not None
-    found = scan.rows(query, 5, None)
+    found = scan.rows(query, None, 5)
     assert (found is not None) == sure
     expected = together(fields, query, 5, None)
     assert expected[0][:2] == (1, 0)
