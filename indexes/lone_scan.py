@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,14 +33,16 @@ class LoneScan:
     def __init__(self, fields: Sequence[Field], weights: Sequence[Weights]) -> None:
         """`weights`: what all queries ask of each of the fields; see `suits`."""
         self._fields = fields
-        by_field = [of.of_delta(field.rows.delta)[0] for field, of in zip(fields, weights, strict=True)]
-        self._weights: Floats = np.concatenate(by_field)
+        by_field = [
+            of.of_delta(field.rows.delta)[0][: field.rows.delta.size] for field, of in zip(fields, weights, strict=True)
+        ]
+        self._starts = [0, *accumulate(map(len, by_field))]
+        joined: Floats = np.concatenate(by_field)
+        self._most = joined.max(initial=0)
+        self._weights = None if joined.min(initial=1) == self._most == 1 else joined
+        """float32[width] by column; None: all are 1."""
         self._even = not any(of.uneven for of in weights)
-        self._most = self._weights.max(initial=0)
-        self._starts = [0]
-        for each in by_field:
-            self._starts.append(self._starts[-1] + len(each))
-        self._scores = np.empty((1, self._starts[-1]), np.float32)
+        self._scores = np.empty((1, len(joined)), np.float32)
         self._products: dict[int, list[tuple[Floats, Floats]]] = {}
         self._rows = sum([field.rows.rows_shown for field in fields])
         self._uneven_rows = self._rows > sum([field.items for field in fields])
@@ -95,7 +98,8 @@ class LoneScan:
         for rows, into in products:
             np.matmul(looked, rows, out=into)
         line = self._scores[0]
-        line *= self._weights
+        if self._weights is not None:
+            line *= self._weights
         best = line[: across * block].reshape(block, across).max(axis=0)
         best.partition(across - wanted)
         bound = best[across - wanted]
@@ -127,7 +131,9 @@ class LoneScan:
                     at = owner(column - start)
                     found.append((ids[at], image(column - start), number, at))
         rows = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
-        similarity = np.einsum("kd,kd->k", rows, query.repeat(len(rows), axis=0))
-        score = similarity if self._even else adjusted(similarity, self._weights.take(columns))
+        similarity = np.einsum("kd,d->k", rows, query[0])  # the same additions as for many queries
+        score = similarity
+        if self._weights is not None and not self._even:
+            score = adjusted(similarity, self._weights.take(columns))
         told = similarity if length is None else similarity * length
         return list(zip((-score).tolist(), found, told.tolist(), strict=True))

@@ -32,6 +32,8 @@ class Drawn:
     colour: int = 0
     factors: bool = False
     masked: float = 0.0
+    hidden: float = 0.1
+    """Of the rows, and as many dropped."""
     spread: float = 1.0
     """How far rows lie from each other: with little of it all are similar to each other."""
 
@@ -48,8 +50,8 @@ class Drawn:
             for image in range(1 + int(numbers.integers(self.rows_each))):
                 vector = palette[numbers.integers(len(palette))].astype(np.float16)
                 row = rows.append(vector, ordinal)
-                rows.show(row, ordinal, -1 if numbers.random() < 0.1 else image)
-                if numbers.random() < 0.1:
+                rows.show(row, ordinal, -1 if numbers.random() < self.hidden else image)
+                if numbers.random() < self.hidden:
                     rows.drop(row)
         rows.delta.settle()
         # Ids in another order than ordinals: equal items come in the order of their ids.
@@ -95,6 +97,7 @@ def together(
         colour=st.sampled_from([0, COLOUR]),
         factors=st.booleans(),
         masked=st.sampled_from([0.0, 0.3, 0.95, 1.0]),
+        hidden=st.sampled_from([0.0, 0.1]),
         spread=st.sampled_from([0.02, 0.5, 1.0]),
     ),
     st.sampled_from([1, 5, 20, 100]),
@@ -113,10 +116,11 @@ def test_it_finds_what_the_search_finds(drawn: Drawn, count: int) -> None:
 @pytest.mark.parametrize("colour", [0, COLOUR])
 @pytest.mark.parametrize("rows_each", [1, 3])
 @pytest.mark.parametrize("factors", [False, True])
-def test_it_is_sure_of_what_shops_ask_for(colour: int, rows_each: int, factors: bool) -> None:
+@pytest.mark.parametrize("hidden", [0.0, 0.1])
+def test_it_is_sure_of_what_shops_ask_for(colour: int, rows_each: int, factors: bool, hidden: float) -> None:
     """With many items similar to the query it leaves nothing to the search for many."""
     for seed in range(20):
-        drawn = Drawn(seed, items=300, rows_each=rows_each, colour=colour, factors=factors, spread=0.7)
+        drawn = Drawn(seed, items=300, rows_each=rows_each, colour=colour, factors=factors, hidden=hidden, spread=0.7)
         fields = drawn.fields()
         query, length = drawn.query()
         scan = lone(fields)
