@@ -53,8 +53,12 @@ class Pictures:
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
+        self.begun: list[str] = []
         self.held: dict[str, asyncio.Event] = {}
         self.failing: dict[str, Exception] = {}
+
+    def begin(self, link: str) -> None:
+        self.begun.append(link)
 
     async def of_link(self, link: str) -> Embedded:
         self.asked[link] += 1
@@ -476,3 +480,44 @@ def test_whatever_is_read_back_when_nothing_is_fetched_twice(events: Sequence[tu
                 assert set(stage.results[-1] or ()) == last
 
     asyncio.run(run())
+
+
+def _app(*partitions: int, rebalancing: bool = False) -> Any:
+    """What the stage asks of Faust: the partitions of image requests that this worker has."""
+    held = {TopicPartition("image-changes", partition) for partition in partitions}
+    consumer = SimpleNamespace(assignment=lambda: held)
+    return SimpleNamespace(rebalancing_count=1, rebalancing=rebalancing, consumer=consumer, consumer_generation_id=1)
+
+
+def _asked(*images: ImageEmbedding, gone: bool = False) -> ImageRequest:
+    return ImageRequest(1, images, gone=gone)
+
+
+async def test_a_picture_is_begun_while_its_request_is_on_its_way() -> None:
+    """The first that has to be fetched, if the request is to come to this worker, and nothing is known of it here."""
+    stage = Stage()
+    known, refused = ImageEmbedding(A, vector="v"), ImageEmbedding(B, error="no picture")
+    new = ImageEmbedding(C)
+    begun = stage.pictures.begun
+
+    stage.embed.ahead(0, "item", _asked(new))
+    assert begun == [], "nobody has joined the group yet"
+    stage.embed._app = _app(0, rebalancing=True)
+    stage.embed.ahead(0, "item", _asked(new))
+    assert begun == [], "it is about to be somebody else's, maybe"
+    stage.embed._app = _app(0, 2)
+    stage.embed.ahead(1, "item", _asked(new))
+    stage.embed.ahead(0, "item", _asked(known, refused))
+    stage.embed.ahead(0, "item", _asked(gone=True))
+    assert begun == []
+    stage.embed.ahead(2, "item", _asked(known, refused, new, ImageEmbedding(A)))
+    assert begun == [C]
+
+    async with stage.running():
+        stage.catalog(A)
+        await stage.settled()
+        stage.embed.ahead(0, "item", _asked(ImageEmbedding(A)))
+        assert begun == [C], "its vector has only not been read back yet"
+        stage.embed.ahead(0, "other", _asked(ImageEmbedding(A)))
+        assert begun == [C, A]
+    stage.embed._app = None

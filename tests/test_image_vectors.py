@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -151,3 +154,114 @@ async def test_a_picture_by_itself_stays_in_one_thread() -> None:
     await vectors.of_link("6")
     assert read_in["6"] == embedded_in[6]
     await vectors.close()
+
+
+class Counted(Greys):
+    """Greys that wait for nobody, read in turn; counts how often each link was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on.set()
+        self.read: Counter[str] = Counter()
+
+    def reader(self, link: str) -> Callable[[], bytes]:
+        read = super().reader(link)
+
+        def counting() -> bytes:
+            self.read[link] += 1
+            return read()
+
+        return counting
+
+
+async def test_a_picture_that_was_begun_is_read_once() -> None:
+    """Whoever asks for its link next gets it, be it done or in work; who asks after that has it read anew."""
+    greys = Counted()
+    vectors = ImageVectors(greys, greys, ImageLimits(), Metrics())  # type: ignore[arg-type]
+
+    vectors.begin("1")
+    in_work = await vectors.of_link("1")
+    vectors.begin("2")
+    await wait_until(lambda: bool(greys.batches[1:]) and not vectors._in_work)
+    done = await vectors.of_link("2")
+    assert greys.read == {"1": 1, "2": 1}
+    assert [unpack_half(each.packed.vector, 2)[0] for each in (in_work, done)] == [1, 2]
+
+    assert (await vectors.of_link("2")).outcome == "known"
+    assert greys.read == {"1": 1, "2": 2}
+    await vectors.close()
+
+
+async def test_one_picture_is_begun_while_no_other_is_in_work() -> None:
+    """So what is begun takes no turn from what was asked for; what nobody asks for gives way."""
+    greys = Counted()
+    vectors = ImageVectors(greys, greys, ImageLimits(), Metrics())  # type: ignore[arg-type]
+    greys.go_on.clear()
+
+    asked = asyncio.ensure_future(vectors.of_link("1"))
+    await wait_until(lambda: greys.batches == [1])
+    vectors.begin("2")
+    greys.go_on.set()
+    await asked
+    vectors.begin("3")
+    vectors.begin("4")
+    await wait_until(lambda: greys.read["3"] == 1 and not vectors._in_work)
+    vectors.begin("3")
+    vectors.begin("5")
+    await wait_until(lambda: greys.read["5"] == 1 and not vectors._in_work)
+    await vectors.of_link("3")
+
+    assert greys.read == {"1": 1, "3": 2, "5": 1}
+    await vectors.close()
+
+
+async def test_a_picture_begun_long_ago_or_in_part_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its link may lead to another one by now; and a part of a picture is another picture."""
+    greys = Counted()
+    vectors = ImageVectors(greys, greys, ImageLimits(), Metrics())  # type: ignore[arg-type]
+
+    vectors.begin("1")
+    await wait_until(lambda: greys.read["1"] == 1 and not vectors._in_work)
+    await vectors.of_link("1", (0.0, 0.0, 0.5, 0.5))
+    assert greys.read["1"] == 2
+    monkeypatch.setattr("streams.embed.vectors.BEGUN_S_MAX", -1.0)
+    await vectors.of_link("1")
+    assert greys.read["1"] == 3
+
+    vectors.begin("2")
+    await wait_until(lambda: greys.read["2"] == 1 and not vectors._in_work)
+    vectors.begin("2")
+    await wait_until(lambda: greys.read["2"] == 2 and not vectors._in_work)
+    greys.go_on.clear()
+    vectors.begin("3")
+    await wait_until(lambda: greys.read["3"] == 1)
+    asked = asyncio.ensure_future(vectors.of_link("3"))
+    await asyncio.sleep(0)
+    greys.go_on.set()
+    await asked
+    assert greys.read["3"] == 1, "it is in work: it comes now"
+    await vectors.close()
+
+
+async def test_what_was_begun_fails_for_who_asks_and_for_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    """An error is told to who asks for the picture; if nobody does, it is nobody's; close gives up the rest."""
+    greys = Counted()
+    vectors = ImageVectors(greys, greys, ImageLimits(), Metrics())  # type: ignore[arg-type]
+
+    vectors.begin("-1")
+    with pytest.raises(BadEvent):
+        await vectors.of_link("-1")
+    vectors.begin("-2")
+    await wait_until(lambda: greys.read["-2"] == 1 and not vectors._in_work)
+    greys.go_on.clear()
+    vectors.begin("7")
+    await wait_until(lambda: greys.read["7"] == 1)
+    begun = vectors._begun
+    assert begun is not None
+    await vectors.close()
+    greys.go_on.set()
+    await wait_until(begun.made.done)
+    gc.collect()
+
+    assert begun.made.cancelled()
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []

@@ -15,7 +15,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.record.memory_records import MemoryRecords
 
 from models.tracker import Tracker
-from models.truth_messages import read_item_stock
+from models.truth_messages import ImageRequest, read_item_stock
 from streams import topics
 from streams.kafka.turns import Turns
 from streams.metrics import Metrics
@@ -36,6 +36,8 @@ class Producer:
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes | None, bytes | None]] = []
         self.refused = ""
+        self.begun: list[str] = []
+        """Topics of the batches that were to be sent at once; all of them have to wait."""
 
     async def partitions_for(self, topic: str) -> set[int]:
         return set(range(4))
@@ -44,6 +46,7 @@ class Producer:
         return ProducedBatch(100_000, 0)
 
     def send_now(self, batches: Sequence[Any]) -> list[None]:
+        self.begun += [topic for topic, _, _ in batches]
         return [None] * len(batches)
 
     async def send_batch(self, batch: ProducedBatch, topic: str, *, partition: int) -> Any:
@@ -351,3 +354,24 @@ async def test_a_sale_that_began_by_a_clock_ahead_is_over_when_it_is_set_back(tr
     finally:
         track._stopped.set()
         await passing
+
+
+async def test_the_first_image_request_of_a_round_is_told_ahead(clients: Clients) -> None:
+    """It is on its way by then; of more, only one could be begun; a round without any tells nobody."""
+    told: list[tuple[int, str, list[str], bool]] = []
+
+    def ahead(partition: int, item_id: str, request: ImageRequest) -> None:
+        sent = topics.IMAGE_CHANGES in clients.one_producer.begun
+        told.append((partition, item_id, [each.link for each in request.images], sent))
+
+    made = Track(clients, Settings.read({}), Metrics(), "w", clients.clock_ms, Turns(), ahead)  # type: ignore[arg-type]
+    await made.on_start()
+    made.trackers = {0: made._tracker()}
+
+    first, second = ITEMS[:2]
+    await made.process(poll(CATALOG, 0, (first, b'{"image":"a.jpg"}'), (second, b'{"image":"b.jpg"}')))
+    assert told == [(0, first, ["a.jpg"], True)]
+    await made.process(poll(CATALOG, 2, (first, b'{"image":"a.jpg","price":3}')))
+    assert len(told) == 1
+    await made.process(poll(CATALOG, 3, (second, b'{"image":"c.jpg"}')))
+    assert told[1][1:3] == (second, ["c.jpg"])

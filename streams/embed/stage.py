@@ -196,16 +196,16 @@ class Embed(mode.Service):
         outbox.put(self._topic(topics.DEAD_LETTERS), 0, dead_letter(origin, "embed", error))
         self.metrics.dead_letters.labels("embed").inc()
 
-    def ahead(self, partition: int, request: ImageRequest) -> None:
+    def ahead(self, partition: int, item_id: str, request: ImageRequest) -> None:
         """Begin with a picture of a request that track has just sent, if it is to come to this worker.
 
         The hop through Kafka takes as long as decoding the picture.  Nothing but time depends on this.
         """
-        home = TopicPartition(self._topic(topics.IMAGE_CHANGES), partition)
         link = next((each.link for each in request.images if not (each.vector or each.error)), None)
         if link is None or self._app is None or self.should_stop or self.waiting_for():
             return
-        if home in self._app.consumer.assignment():
+        home = TopicPartition(self._topic(topics.IMAGE_CHANGES), partition)
+        if home in self._app.consumer.assignment() and not self._unread.has(item_id.encode(), image_name(link)):
             self.vectors.begin(link)
 
     # What it tells of itself.

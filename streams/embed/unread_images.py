@@ -39,6 +39,10 @@ class UnreadImages:
         """How many images."""
         return self._count
 
+    def has(self, key: bytes, name: str) -> bool:
+        """Whether an image of this name is among those of an item."""
+        return name in self._items.get(key, {})
+
     def take(self, key: bytes, generation: int | None) -> Images:
         """Those of an item, which are forgotten; none that were put in another generation of the group."""
         if generation != self._generation:

@@ -39,7 +39,7 @@ READERS = 4
 """Apart from the decoders: a disk that hangs must not keep pictures of hosts waiting."""
 DECODERS = 2
 BEGUN_S_MAX = 1.0
-"""A picture that was begun so long ago is fetched anew: what its link leads to may be another one by now."""
+"""A picture that came of what was begun before is fetched anew: its request takes some ms."""
 
 
 class Packed(NamedTuple):
@@ -85,6 +85,11 @@ class _Begun(NamedTuple):
     at_s: float
     made: asyncio.Task[Embedded]
 
+    @property
+    def is_late(self) -> bool:
+        """Whether it came so long ago that what its link leads to may be another picture by now."""
+        return self.made.done() and time.monotonic() - self.at_s > BEGUN_S_MAX
+
 
 class ImageVectors:
     """Vectors of images, by link."""
@@ -119,7 +124,8 @@ class ImageVectors:
 
     def begin(self, link: str) -> None:
         """Begin with a picture that `of_link` will be asked for in a moment; not while others are in work."""
-        if self._in_work or (self._begun and not self._begun.made.done()):
+        begun = self._begun
+        if self._in_work or (begun and (begun.link == link or not begun.made.done()) and not begun.is_late):
             return
         made = asyncio.ensure_future(self._made(link, None))
         made.add_done_callback(_look_at)
@@ -131,10 +137,7 @@ class ImageVectors:
         if begun is None or begun.link != link:
             return None
         self._begun = None
-        if time.monotonic() - begun.at_s <= BEGUN_S_MAX:
-            return begun.made
-        begun.made.cancel()
-        return None
+        return None if begun.is_late else begun.made
 
     async def _made(self, link: str, crop: Crop | None) -> Embedded:
         found: asyncio.Future[Embedded] = asyncio.get_running_loop().create_future()

@@ -67,9 +67,9 @@ class Track(BatchConsumer):
         writer: str,
         clock_ms: Callable[[], int],
         turns: Turns,
-        ahead: Callable[[int, ImageRequest], None] | None = None,
+        ahead: Callable[[int, str, ImageRequest], None] | None = None,
     ) -> None:
-        """`ahead` is told of an image request, and its partition, while it is on its way to the embed stage."""
+        """`ahead` is told of an image request while it is on its way to the embed stage: partition, item, request."""
         super().__init__(connection, settings, metrics, clock_ms, "track", READ, RECORDS_MAX)
         self.writer = writer
         self.turns = turns
@@ -156,8 +156,7 @@ class Track(BatchConsumer):
                 await self._turn_after(effects)
         if self.outbox:
             self.outbox.begin()
-            if self.ahead:
-                self._tell_ahead(truths, self.ahead)
+            self._tell_ahead(truths)
             await self.outbox.deliver()
         for partition, effects in truths:
             self.effects.put_truths(partition, effects)
@@ -165,12 +164,11 @@ class Track(BatchConsumer):
         if self.outbox:
             await self.outbox.deliver()
 
-    @staticmethod
-    def _tell_ahead(effects: Iterable[tuple[int, Effects]], ahead: Callable[[int, ImageRequest], None]) -> None:
+    def _tell_ahead(self, effects: Iterable[tuple[int, Effects]]) -> None:
         """Tell of the first image request of a round: of more, only one could be begun."""
-        requests = ((partition, request) for partition, each in effects for _, request in each.image_requests)
-        if first := next(requests, None):
-            ahead(*first)
+        requests = ((partition, *asked) for partition, each in effects for asked in each.image_requests)
+        if self.ahead and (first := next(requests, None)):
+            self.ahead(*first)
 
     async def _turn_after(self, effects: Effects) -> None:
         """Give the loop a turn after a piece of many levels."""
