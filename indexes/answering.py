@@ -40,7 +40,7 @@ Vectors = NDArray[np.float32]
 KEPT_MAX = 64
 """Combinations of rules and filters, and what belongs to them, that are kept; with more, all are forgotten at once."""
 GROUPS_KEPT_MAX = 8
-"""Different weights of all rows: 8 bytes a row each."""
+"""Different weights of all rows: 8 to 16 bytes a row each."""
 
 
 def answer_requests(

@@ -41,12 +41,13 @@ class PlainAnswers:
         self._shortlist = shortlist
         self._writer = writer
         self._groups: Groups = {}
-        self._scans: dict[tuple[int, ...], tuple[list[Weights], LoneScan | None]] = {}
+        self._scans: dict[tuple[int, ...], LoneScan | None] = {}
+        """By the same keys; None: only a search finds what these ask for."""
         self._pinning: dict[int, tuple[tuple[Rule, ...], bool]] = {}
 
     def __len__(self) -> int:
         """How many different weights of all rows are kept."""
-        return len(self._groups) + len(self._scans)
+        return len(self._groups)
 
     def asks(self, question: Question) -> bool:
         """Whether the question is one of these."""
@@ -74,14 +75,13 @@ class PlainAnswers:
 
     def _alone(self, question: Question) -> list[Row] | None:
         """The candidates of a question alone; None if only a search finds them."""
-        key = (*map(id, question.masks), *map(id, question.factors))
-        known = self._scans.get(key)
-        if known is None:
+        asked = list(zip(question.masks, question.factors, strict=True))
+        key = tuple([id(each) for pair in asked for each in pair])
+        if key not in self._scans:
             fields = self._shortlist.fields([question])
-            weights = [Weights(*asked) for asked in zip(question.masks, question.factors, strict=True)]
-            scan = LoneScan(fields, weights) if LoneScan.suits(fields, weights) else None
-            known = self._scans[key] = (weights, scan)  # weights hold what they are made of: no others get its identity
-        _, scan = known
+            weights = self._groups.setdefault(key, [Weights(*pair) for pair in asked])
+            self._scans[key] = LoneScan(fields, weights) if LoneScan.suits(fields, weights) else None
+        scan = self._scans[key]
         return None if scan is None else scan.rows(*units([question]), question.fetch)
 
     def _by_hits(self, questions: Sequence[Question], found: Found) -> Iterator[tuple[Question, Result]]:

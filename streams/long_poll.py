@@ -23,7 +23,7 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.protocol.fetch import FetchRequest
 
-from streams.quick_requests import QuickFetch
+from streams.quick_requests import quick_fetch
 
 PART_WAIT_MS = 50
 """How long a fetch may wait that leaves partitions out."""
@@ -156,7 +156,7 @@ class _FetchingClient:
         """The response to a request."""
         response: Awaitable[Any]
         if isinstance(request, FetchRequest):
-            response = self._client.send(node_id, QuickFetch(request), group=FETCHES)
+            response = self._client.send(node_id, quick_fetch(request), group=FETCHES)
         else:
             response = self._client.send(node_id, request)
         return response

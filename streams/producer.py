@@ -20,7 +20,7 @@ from aiokafka.errors import RequestTimedOutError
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageBatch
 from aiokafka.producer.sender import SendProduceReqHandler
 
-from streams.quick_requests import QuickProduce
+from streams.quick_requests import quick_produce
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ class _Sent:
         self._connection = client._conns[node, ConnectionGroup.DEFAULT]
         self._answer: Awaitable[Any] | Exception
         try:
-            self._answer = self._connection.send(QuickProduce(request()))
+            self._answer = self._connection.send(quick_produce(request()))
         except Exception as error:  # told to who takes the answer
             self._answer = error
 

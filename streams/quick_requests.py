@@ -31,41 +31,31 @@ _PRODUCED = struct.Struct(">ii")
 _NONE = -1
 
 
-class QuickFetch:
-    """A fetch that is written, and its answer read, by its layout, where the broker speaks that version."""
+class QuickRequest:
+    """A request that is written by its layout where the broker speaks that version, else as aiokafka writes it."""
 
-    def __init__(self, request: FetchRequest) -> None:
+    def __init__(self, request: Any, laid_out: type[_Fetch | _Produce]) -> None:
         self._request = request
+        self._laid_out = laid_out
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._request, name)
 
     def prepare(self, versions: Mapping[int, tuple[int, int]]) -> Any:
         """The request in the version that this broker understands."""
-        if _speaks(versions, FetchRequest_v11):
-            return _Fetch(self._request)
-        return self._request.prepare(versions)
+        laid_out = self._laid_out
+        oldest, newest = versions.get(laid_out.API_KEY, (0, _NONE))
+        return laid_out(self._request) if oldest <= laid_out.API_VERSION <= newest else self._request.prepare(versions)
 
 
-class QuickProduce:
-    """The same of what is produced."""
-
-    def __init__(self, request: ProduceRequest) -> None:
-        self._request = request
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._request, name)
-
-    def prepare(self, versions: Mapping[int, tuple[int, int]]) -> Any:
-        """The request in the version that this broker understands."""
-        if _speaks(versions, ProduceRequest_v7):
-            return _Produce(self._request)
-        return self._request.prepare(versions)
+def quick_fetch(request: FetchRequest) -> QuickRequest:
+    """A fetch; its answer is read by its layout, too."""
+    return QuickRequest(request, _Fetch)
 
 
-def _speaks(versions: Mapping[int, tuple[int, int]], request: Any) -> bool:
-    oldest, newest = versions.get(request.API_KEY, (0, _NONE))
-    return bool(oldest <= request.API_VERSION <= newest)
+def quick_produce(request: ProduceRequest) -> QuickRequest:
+    """Batches to be produced."""
+    return QuickRequest(request, _Produce)
 
 
 class _Header(NamedTuple):

@@ -161,9 +161,15 @@ def test_what_is_kept_is_used_again_and_bounded(tmp_path: Path) -> None:
     assert second is not None
     assert second is not first
 
-    filters = [{"objectID": "i1", "queryParameters": {"filters": f"price > {n}"}} for n in range(KEPT_MAX + 1)]
-    assert ask(*filters[: GROUPS_KEPT_MAX + 1]) is None
-    for body in filters:
+    for filters in ("price > 3", "category:nothing"):
+        before = len(second.plain)
+        asked = {"objectID": "i1", "queryParameters": {"filters": filters}}
+        assert ask(asked) is ask(asked, asked, asked, asked, asked) is second
+        assert len(second.plain) == before + 1, "weights are the same alone and together"
+
+    bodies = [{"objectID": "i1", "queryParameters": {"filters": f"price > {n}"}} for n in range(KEPT_MAX + 1)]
+    assert ask(*bodies[: GROUPS_KEPT_MAX + 1]) is None
+    for body in bodies:
         last = ask(body)
         assert last is None or (len(last.questions) <= KEPT_MAX and len(last.plain) <= GROUPS_KEPT_MAX)
 

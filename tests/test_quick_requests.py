@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.fetch_answers import QuickAnswer
-from streams.quick_requests import QuickFetch, QuickProduce
+from streams.quick_requests import quick_fetch, quick_produce
 
 NEWEST = {FetchRequest.API_KEY: (4, 18), ProduceRequest.API_KEY: (3, 13)}
 
@@ -50,7 +50,7 @@ def test_a_fetch_is_what_aiokafka_writes(request: FetchRequest, correlation_id: 
     """Any fetch: with every number at any value, topics without partitions, and none."""
     expected = written(request, correlation_id=correlation_id, client_id=client_id)
 
-    assert expected == written(QuickFetch(request), correlation_id=correlation_id, client_id=client_id)
+    assert expected == written(quick_fetch(request), correlation_id=correlation_id, client_id=client_id)
 
 
 @given(produces, numbers, names)
@@ -58,7 +58,7 @@ def test_what_is_produced_is_what_aiokafka_writes(request: ProduceRequest, corre
     """Any request to produce, within a transaction or not."""
     expected = written(request, correlation_id=correlation_id, client_id=client_id)
 
-    assert expected == written(QuickProduce(request), correlation_id=correlation_id, client_id=client_id)
+    assert expected == written(quick_produce(request), correlation_id=correlation_id, client_id=client_id)
 
 
 FETCH = FetchRequest(500, 1, 1_000, 1, [("t", [(0, 5, 1_000)])], rack_id="")
@@ -69,7 +69,7 @@ PRODUCE = ProduceRequest(transactional_id=None, required_acks=-1, timeout=9, top
 def test_a_broker_of_another_version_is_asked_by_aiokafka(newest: int, expected: type) -> None:
     """The answer is in the version of the request."""
     versions = {FetchRequest.API_KEY: (0, newest)}
-    quick = QuickFetch(FETCH)
+    quick = quick_fetch(FETCH)
 
     assert expected is quick.prepare(versions).RESPONSE_TYPE
     assert written(FETCH, versions) == written(quick, versions)
@@ -81,7 +81,7 @@ def test_a_broker_of_another_version_is_asked_by_aiokafka(newest: int, expected:
 def test_to_a_broker_of_another_version_aiokafka_produces(newest: int, expected: Any) -> None:
     """The version is one that the broker speaks."""
     versions = {ProduceRequest.API_KEY: (0, newest)}
-    quick = QuickProduce(PRODUCE)
+    quick = quick_produce(PRODUCE)
 
     assert quick.prepare(versions).API_VERSION == expected.API_VERSION
     assert quick.prepare(versions).RESPONSE_TYPE is expected.RESPONSE_TYPE
@@ -92,12 +92,12 @@ def test_to_a_broker_of_another_version_aiokafka_produces(newest: int, expected:
 @pytest.mark.parametrize("request_", [FETCH, PRODUCE])
 def test_a_broker_that_does_not_say_what_it_speaks_is_no_case_of_ours(request_: Any) -> None:
     """aiokafka decides, and refuses."""
-    quick = QuickFetch(FETCH) if request_ is FETCH else QuickProduce(PRODUCE)
+    quick = quick_fetch(FETCH) if request_ is FETCH else quick_produce(PRODUCE)
     with pytest.raises(Exception, match="API version is unknown"):
         quick.prepare({})
 
 
-@pytest.mark.parametrize(("quick", "plain"), [(QuickFetch(FETCH), FETCH), (QuickProduce(PRODUCE), PRODUCE)])
+@pytest.mark.parametrize(("quick", "plain"), [(quick_fetch(FETCH), FETCH), (quick_produce(PRODUCE), PRODUCE)])
 def test_a_log_of_requests_shows_their_fields(quick: Any, plain: Any) -> None:
     """aiokafka logs each when it is told to."""
     shown = repr(plain.prepare(NEWEST))
