@@ -8,6 +8,7 @@ An offset is committed when the reply was delivered (or has no place): a request
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -98,8 +99,12 @@ class Serve(BatchConsumer):
             await self.sleep(0.02)
 
     async def on_stop(self) -> None:
-        if self._beside:
-            await asyncio.wait(self._beside, timeout=self.settings.stop_timeout_s / 2)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.stop_timeout_s / 2):
+                async with self.batch_lock:  # a poll in work may have begun with none of its answers
+                    pass
+                if self._beside:
+                    await asyncio.wait(self._beside)
         for task in self._beside:
             task.cancel()
         self.done.update(self.in_flight.committable())
