@@ -36,7 +36,7 @@ from streams.embed.silent_hosts import HostRests
 from streams.embed.stage import Embed
 from streams.embed.unread_images import UnreadImages
 from streams.embed.vectors import Embedded, Packed
-from streams.kafka.turns import Turns
+from streams.kafka.turns import CHANGE_MESSAGES_MAX, Turns
 from streams.metrics import Metrics
 from streams.settings import Settings
 from tests.waiting import wait_until
@@ -521,3 +521,24 @@ async def test_a_picture_is_begun_while_its_request_is_on_its_way() -> None:
         stage.embed.ahead(0, "other", _asked(ImageEmbedding(A)))
         assert begun == [C, A]
     stage.embed._app = None
+
+
+async def test_only_few_pictures_at_once_are_changes_that_requests_wait_for() -> None:
+    """A load of pictures is a feed, though each is delivered by itself."""
+    stage = Stage()
+    told: list[int] = []
+    stage.embed.turns.changed = told.append  # type: ignore[method-assign]
+    many = 2 * CHANGE_MESSAGES_MAX
+    held = stage.pictures.held[B] = asyncio.Event()
+
+    async with stage.running():
+        stage.catalog(A)
+        await stage.settled()
+        for number in range(many):
+            stage.catalog(B, item_id=f"item-{number}")
+        await wait_until(lambda: stage.pictures.asked[B] == many)
+        held.set()
+        await stage.settled()
+
+    assert told[0] == 1
+    assert min(told[1:CHANGE_MESSAGES_MAX]) > CHANGE_MESSAGES_MAX

@@ -170,7 +170,7 @@ class Embed(mode.Service):
                 await asyncio.wait([before])
             if result:
                 outbox.put(self._topic(topics.ITEM_EMBEDDINGS), message.tp.partition, result)
-            self.turns.changed(1)
+            self.turns.changed(len(self._handling))
             await outbox.deliver()
             work.done = True
             await self._acknowledge(stream, message.tp)
