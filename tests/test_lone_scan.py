@@ -30,7 +30,8 @@ class Drawn:
     items: int = 60
     rows_each: int = 1
     colour: int = 0
-    factors: bool = False
+    factors: tuple[float, float] | None = None
+    """Between which they are, in two of three shards; a rule may boost nothing of a shard."""
     masked: float = 0.0
     hidden: float = 0.1
     """Of the rows, and as many dropped."""
@@ -56,7 +57,7 @@ class Drawn:
         rows.delta.settle()
         # Ids in another order than ordinals: equal items come in the order of their ids.
         ids = [f"{ordinal * 7 % 60:03d}-{ordinal}-{number}" for ordinal in range(self.items)]
-        weights = numbers.uniform(0.3, 3, self.items) if self.factors else None
+        weights = numbers.uniform(*self.factors, self.items) if self.factors and (number + self.seed) % 3 else None
         mask = numbers.random(self.items) >= self.masked if self.masked else None
         return Field(rows, ids, how, rows.items_shown, [mask], [weights])
 
@@ -95,7 +96,7 @@ def together(
         items=st.sampled_from([1, 7, 60, 300]),
         rows_each=st.sampled_from([1, 3]),
         colour=st.sampled_from([0, COLOUR]),
-        factors=st.booleans(),
+        factors=st.sampled_from([None, (0.3, 3.0), (1.0, 3.0)]),
         masked=st.sampled_from([0.0, 0.3, 0.95, 1.0]),
         hidden=st.sampled_from([0.0, 0.1]),
         spread=st.sampled_from([0.02, 0.5, 1.0]),
@@ -115,9 +116,11 @@ def test_it_finds_what_the_search_finds(drawn: Drawn, count: int) -> None:
 
 @pytest.mark.parametrize("colour", [0, COLOUR])
 @pytest.mark.parametrize("rows_each", [1, 3])
-@pytest.mark.parametrize("factors", [False, True])
+@pytest.mark.parametrize("factors", [None, (0.3, 3.0), (1.0, 3.0)])
 @pytest.mark.parametrize("hidden", [0.0, 0.1])
-def test_it_is_sure_of_what_shops_ask_for(colour: int, rows_each: int, factors: bool, hidden: float) -> None:
+def test_it_is_sure_of_what_shops_ask_for(
+    colour: int, rows_each: int, factors: tuple[float, float] | None, hidden: float
+) -> None:
     """With many items similar to the query it leaves nothing to the search for many."""
     for seed in range(20):
         drawn = Drawn(seed, items=300, rows_each=rows_each, colour=colour, factors=factors, hidden=hidden, spread=0.7)
