@@ -174,3 +174,34 @@ def test_images_of_one_item_leave_room_for_others(images: int, sure: bool) -> No
     expected = together(fields, query, 5, None)
     assert expected[0][:2] == (1, 0)
     assert found in (None, expected)
+
+
+def test_it_is_not_sure_of_rows_that_are_hardly_similar() -> None:
+    """Ones that do not match have a product of 0, and are no farther from those than a product's error."""
+    drawn = Drawn(2, shards=1, masked=0.3, hidden=0)
+    (field,) = drawn.fields()
+    delta = field.rows.delta
+    delta.raw_rows[: delta.size] = np.eye(LOOK, dtype=np.float16)[0]
+    delta.use_mean(None)
+    scan = lone([field])
+    assert scan is not None
+    for near in (1e-6, 1e-5):
+        query = np.eye(LOOK, dtype=np.float32)[1:2]
+        query[0, 0] = near
+        rows = scan.rows(query, None, 3)
+        assert (rows is not None) == (near > 2e-6)
+        assert rows in (None, together([field], query, 3, None))
+
+
+def test_colour_counts_for_one_query_and_not_for_the_next() -> None:
+    """One scan answers both: what is multiplied is not the same."""
+    drawn = Drawn(4, items=300, colour=COLOUR, spread=0.7)
+    fields = drawn.fields()
+    scan = lone(fields)
+    assert scan is not None
+    query, length = drawn.query()
+    plain = query.copy()
+    plain[:, -COLOUR:] = 0
+    plain /= np.linalg.norm(plain)
+    for asked, told in ((query, length), (plain, None), (query, length)):
+        assert scan.rows(asked, told, 20) == together(fields, asked, 20, told)
