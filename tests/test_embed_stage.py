@@ -44,6 +44,7 @@ from tests.waiting import wait_until
 T = 1_700_000_000_000
 """Some time, Unix ms."""
 A, B, C = (f"http://pictures/{name}.jpg" for name in "abc")
+DATA = "data:image/png;base64,AAAA"
 
 
 class Pictures:
@@ -520,6 +521,15 @@ async def test_a_picture_is_begun_while_its_request_is_on_its_way() -> None:
         assert begun == [C], "its vector has only not been read back yet"
         stage.embed.ahead(0, "other", _asked(ImageEmbedding(A)))
         assert begun == [C, A]
+        stage.catalog(DATA)
+        await stage.settled()
+        stage.embed.ahead(0, "item", _asked(ImageEmbedding(DATA), ImageEmbedding(B)))
+        assert begun == [C, A], "it has another name than its link"
+        stage.embed.ahead(0, "item", _asked(ImageEmbedding(B)))
+        assert begun == [C, A, B]
+    stage.embed._stopped.set()
+    stage.embed.ahead(0, "item", _asked(new))
+    assert begun == [C, A, B], "its request comes to somebody else"
     stage.embed._app = None
 
 

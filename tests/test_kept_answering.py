@@ -171,7 +171,8 @@ def test_what_is_kept_is_used_again_and_bounded(tmp_path: Path) -> None:
     assert ask(*bodies[: GROUPS_KEPT_MAX + 1]) is None
     for body in bodies:
         last = ask(body)
-        assert last is None or (len(last.questions) <= KEPT_MAX and len(last.plain) <= GROUPS_KEPT_MAX)
+        assert last is None or len(last.questions) <= KEPT_MAX
+        assert last is None or len(last.plain._scans) <= len(last.plain._groups) <= GROUPS_KEPT_MAX
 
 
 def test_more_forms_of_hits_than_are_kept_are_right(tmp_path: Path) -> None:

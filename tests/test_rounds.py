@@ -167,6 +167,17 @@ async def test_a_poll_that_is_not_full_is_delivered_at_once(track: Track, client
     assert not track.unfinished
 
 
+async def test_a_piece_of_a_feed_is_told_to_those_who_share_the_loop(track: Track) -> None:
+    """By the number of its events: requests wait for few, a feed for visitors."""
+    told: list[int] = []
+    track.turns.changed = told.append  # type: ignore[method-assign]
+
+    await track.process(levels(0, 3))
+    await track.process(levels(3, RECORDS_MAX))
+
+    assert told == [3, RECORDS_MAX]
+
+
 async def test_full_polls_are_delivered_together(track: Track, clients: Clients) -> None:
     """A truth for each item, with its newest level, however many polls it came in; done when it is acknowledged."""
     for number in range(3):

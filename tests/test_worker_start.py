@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,12 +67,17 @@ class Broken(Connection):
         return self.left.pop()
 
 
-def service(name: str, connection: Connection, folder: Path, **settings: Any) -> mode.Service:
-    """One of a worker's services, made as a worker makes it, and not started."""
+def made_stages(connection: Connection, folder: Path, names: Collection[str], **settings: Any) -> dict[str, Any]:
+    """A worker's stages, made as a worker makes them, and not started."""
     set_to = Settings(broker=connection.broker, data=folder, web=f"127.0.0.1:{free_port()}", **settings)
     front = Front(set_to)
-    Parts(set_to, connection, frozenset(STAGES), None, "cluster", 0, front, Embedder(SHIPPED))
-    stages: dict[str, Any] = dict(front.health.stages)
+    Parts(set_to, connection, frozenset(names), None, "cluster", 0, front, Embedder(SHIPPED))
+    return dict(front.health.stages)
+
+
+def service(name: str, connection: Connection, folder: Path, **settings: Any) -> mode.Service:
+    """One of a worker's services, made as a worker makes it, and not started."""
+    stages = made_stages(connection, folder, STAGES, **settings)
     found = stages["serve"].rules if name == "rules" else stages[name]
     assert isinstance(found, mode.Service)
     return found
@@ -230,3 +235,13 @@ async def test_what_keeps_a_worker_from_starting_is_its_one_error(
     assert "the worker stops: " in errors[0]
     assert "holds vectors of the model other@0 (2 dimensions), this worker has" in errors[0]
     assert "Traceback" not in log
+
+
+def test_stages_of_one_worker_know_of_each_other(tmp_path: Path) -> None:
+    """Track tells embed what comes, where both are; all see when the others have work for the loop."""
+    together = made_stages(Connection("127.0.0.1:1"), tmp_path, STAGES)
+    alone = made_stages(Connection("127.0.0.1:1"), tmp_path, ["track"])
+
+    assert together["track"].ahead == together["embed"].ahead
+    assert alone["track"].ahead is None
+    assert len({id(together[name].turns) for name in ("index", "embed", "track", "serve")}) == 1
