@@ -89,6 +89,13 @@ def test_to_a_broker_of_another_version_aiokafka_produces(newest: int, expected:
     assert quick.required_acks == PRODUCE.required_acks
 
 
+@pytest.mark.parametrize(("quick", "version"), [(quick_fetch(FETCH), 11), (quick_produce(PRODUCE), 7)])
+def test_to_a_broker_that_speaks_later_versions_alone_nothing_is_written(quick: Any, version: int) -> None:
+    """aiokafka says so; the broker would hang up."""
+    with pytest.raises(NotImplementedError, match="has not yet been added"):
+        quick.prepare({quick.API_KEY: (version + 1, version + 9)})
+
+
 @pytest.mark.parametrize("request_", [FETCH, PRODUCE])
 def test_a_broker_that_does_not_say_what_it_speaks_is_no_case_of_ours(request_: Any) -> None:
     """aiokafka decides, and refuses."""
