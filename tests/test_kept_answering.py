@@ -33,6 +33,7 @@ BODIES: list[dict[str, Any]] = [
     {"objectID": "i6", "queryParameters": {"optionalFilters": "category:b<score=9>", "clickAnalytics": False}},
     {"objectID": "i7", "queryParameters": {"ruleContexts": ["mobile"]}},
     {"objectID": "i8", "queryParameters": {"attributesToRetrieve": ["price"]}},
+    {"objectID": "i8", "queryParameters": {"highlightPreTag": "<b>"}},
     {"objectID": "i8", "explain": True, "queryParameters": {"distinct": True}},
     {"objectIDs": ["i1", "i9"], "unlike": ["nobody"], "threshold": 20},
     {"objectID": "i9", "fallbackParameters": {"filters": "category:a"}, "threshold": 90},
