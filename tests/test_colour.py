@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from indexes.seeds import Seeds
 from indexes.shard import EMBEDDINGS, RECORDS, Shard
 from indexes.shard_settings import ShardSettings
+from indexes.shortlist import units
 from models.colour import NUMBERS, colours, shares, spread
 from models.parts import TINT, are_raw_rows, means_apart, part_cosines, rows_of, unit_parts, weighing
 from models.truth_messages import Facts, ImageEmbedding, ItemEmbedding, ItemRecord, Written, write_message
@@ -143,6 +146,25 @@ def test_a_part_without_a_direction_adds_nothing() -> None:
         rows = rows_of(raw, mean, C)
         assert not rows[2, D:].any()
         assert np.allclose(1, np.linalg.norm(rows[:, :D], axis=1), atol=1e-6)
+
+
+def test_queries_are_the_same_bytes_in_any_company() -> None:
+    """Also their lengths, which similarities are told by: exactly 1 where colour does not count."""
+    rows = rows_of(raw_rows(np.random.default_rng(2), 9), None, C)
+    weights = [(0.0, 0.3, 1.0)[number % 3] for number in range(len(rows))]
+    weighings = [weighing(rows.shape[1], C, weight) for weight in weights]
+    questions: Any = [
+        SimpleNamespace(seeds=Seeds(row, row * weigh, (), (), True, weight, weigh))
+        for row, weight, weigh in zip(rows, weights, weighings, strict=True)
+    ]
+    together, lengths = units(questions)
+    assert lengths is not None
+
+    for number, question in enumerate(questions):
+        query, length = units([question])
+        assert together[number : number + 1].tobytes() == query.tobytes()
+        assert lengths[number] == (1 if length is None else length[0])
+        assert (length is None) == (weights[number] == 0)
 
 
 def test_rows_are_the_same_bytes_in_any_company() -> None:
