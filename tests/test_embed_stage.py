@@ -533,11 +533,11 @@ async def test_a_picture_is_begun_while_its_request_is_on_its_way() -> None:
     stage.embed._app = None
 
 
-async def test_only_few_pictures_at_once_are_changes_that_requests_wait_for() -> None:
+async def test_only_few_pictures_at_once_are_changes_that_requests_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A load of pictures is a feed, though each is delivered by itself."""
     stage = Stage()
     told: list[int] = []
-    stage.embed.turns.changed = told.append  # type: ignore[method-assign]
+    monkeypatch.setattr(stage.embed.turns, "changed", told.append)
     many = 2 * CHANGE_MESSAGES_MAX
     held = stage.pictures.held[B] = asyncio.Event()
 

@@ -167,10 +167,12 @@ async def test_a_poll_that_is_not_full_is_delivered_at_once(track: Track, client
     assert not track.unfinished
 
 
-async def test_a_piece_of_a_feed_is_told_to_those_who_share_the_loop(track: Track) -> None:
+async def test_a_piece_of_a_feed_is_told_to_those_who_share_the_loop(
+    track: Track, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the number of its events: requests wait for few, a feed for visitors."""
     told: list[int] = []
-    track.turns.changed = told.append  # type: ignore[method-assign]
+    monkeypatch.setattr(track.turns, "changed", told.append)
 
     await track.process(levels(0, 3))
     await track.process(levels(3, RECORDS_MAX))

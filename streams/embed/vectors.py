@@ -123,9 +123,11 @@ class ImageVectors:
         return await (begun or self._made(link, crop))
 
     def begin(self, link: str) -> None:
-        """Begin with a picture that `of_link` will be asked for in a moment; not while others are in work."""
-        begun = self._begun
-        if self._in_work or (begun and (begun.link == link or not begun.made.done()) and not begun.is_late):
+        """Begin with a picture that `of_link` will be asked for in a moment; not while others are in work.
+
+        Nor while one that was begun is still to be asked for: its host would be asked twice.
+        """
+        if self._in_work or (self._begun and not self._begun.is_late):
             return
         made = asyncio.ensure_future(self._made(link, None))
         made.add_done_callback(_look_at)
