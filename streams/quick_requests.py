@@ -77,7 +77,7 @@ def _text(text: str | None) -> bytes:
 
 
 class _Fetch(FetchRequest_v11):
-    """Version 11 of a fetch.  Its fields are made only for who looks at them."""
+    """Version 11 of a fetch.  Its fields are made for aiokafka's log alone: nobody else looks at them."""
 
     RESPONSE_TYPE = QuickAnswer
     build_request_header = _header
@@ -112,7 +112,7 @@ class _Fetch(FetchRequest_v11):
 
 
 class _Produce(ProduceRequest_v7):
-    """Version 7 of what is produced.  Its fields are made only for who looks at them."""
+    """Version 7 of what is produced.  Its fields are made for aiokafka's log alone: nobody else looks at them."""
 
     build_request_header = _header
 

@@ -107,3 +107,13 @@ async def test_a_stop_waits_for_answers_that_changes_go_before(serve: Stage, cli
     await stopping
 
     assert clients.one_consumer.committed == {PLACE: FIRST + 1}
+
+
+async def test_a_stop_waits_no_longer_than_it_may(serve: Stage, clients: Clients) -> None:
+    """What is not delivered by then is not committed, and answered again."""
+    serve.settings = Settings.read({"KINDRED_STOP_TIMEOUT_S": "1"})
+    await polled(serve)
+    async with asyncio.timeout(20):
+        await serve.on_stop()
+
+    assert clients.one_consumer.committed == {PLACE: FIRST}
