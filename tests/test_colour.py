@@ -280,8 +280,8 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Coloured:
 
 
 def agrees(answer: dict[str, Any], expected: dict[str, float], sources: set[str]) -> None:
-    """The hits are the best of all but the sources, in their order, with the scores that they should have."""
-    order = sorted(expected.keys() - sources, key=lambda item_id: -expected[item_id])
+    """The hits are the best of all but the sources, in their order, equal ones by id, with their scores."""
+    order = sorted(expected.keys() - sources, key=lambda item_id: (-expected[item_id], item_id))
     hits = answer["hits"]
     assert [hit["objectID"] for hit in hits] == order[: len(hits)]
     scores = [hit["_score"] for hit in hits]
