@@ -275,6 +275,7 @@ def _model(settings: Settings) -> Embedder:
 def _stop_before_start(signum: int, frame: Any) -> None:
     """SIGTERM while the broker is still waited for, and until the application handles signals itself.
 
-    Before that, while all this is loaded, the command line ends the process.
+    Nothing is in work yet, and the lock of the data folder goes with the process.  An exception would be lost where
+    the signal comes while Python destroys an object.
     """
-    raise KeyboardInterrupt
+    os._exit(0)

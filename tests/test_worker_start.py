@@ -165,6 +165,25 @@ class Preparing(BatchConsumer):
         """Nothing comes."""
 
 
+def test_a_stop_that_comes_while_an_object_is_destroyed_is_not_lost() -> None:
+    """Python swallows what is raised there, so the stop of a worker that is not up yet may not be an exception."""
+    code = """
+import os, signal, sys
+from streams.worker import _stop_before_start
+
+class Last:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1_000):
+            pass
+
+signal.signal(signal.SIGTERM, _stop_before_start)
+Last()
+sys.exit(3)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
+
+
 async def test_a_stage_that_is_stopped_before_it_began_joins_no_group() -> None:
     """Joining would take partitions from those who work, and give them back at once."""
     client = Joining()
