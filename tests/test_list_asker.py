@@ -46,3 +46,12 @@ async def test_rules_are_those_of_the_time_that_a_clock_is_set_back_to(
     assert await hidden() is False
     world.now_ms += 4_000_000
     assert await hidden() is True
+
+    world.set_back(4_000_000)
+    world.set_back_ms += 1_500
+    world.watch("s", maxRecommendations=4)
+    asked = asker.ask_some()  # before anybody looks at rules
+    assert asked is not None
+    assert b'"objectID":"a"' in asked[0].result.body
+    world.now_ms += 4_000_000 + 1_500
+    assert await hidden() is True

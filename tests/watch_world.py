@@ -142,6 +142,7 @@ class World:
         for shard in self.shards:
             shard.advance(self.now_ms)
         self.changes.compare()
+        self._rules_moved |= self.now_ms < self._looked_ms
         due = self.watches.due(self._random.randint(1, 4))
         for one in self.watches.ask(due, self.shards, self.rules, self.now_ms, mean=self.mean):
             self.asked += 1

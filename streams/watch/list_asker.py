@@ -122,8 +122,11 @@ class ListAsker:
         item_ids = self.watches.due(self._together)
         if not item_ids:
             return None
+        now_ms = self.clock_ms()
+        if now_ms < self._rules_ms:  # the clock was set back; it may be set forward again before rules are looked at
+            self._rules_offset = -1
         with self.share.spent():
-            return self._ask(item_ids, self.clock_ms())
+            return self._ask(item_ids, now_ms)
 
     def _ask(self, item_ids: Sequence[str], now_ms: int) -> list[Asked]:
         """Ask as many together as a step may take; one that a bug of ours stands in the way of is left alone."""
