@@ -126,7 +126,7 @@ class EntryBounds:
                 if factor is None:
                     if change.item_id not in values:
                         number_of, ordinal = change.place
-                        values[change.item_id] = shards[number_of].source_values(ordinal, now_ms)
+                        values[change.item_id] = shards[number_of].source_values(ordinal)
                     factor = terms.factor(change.item_id, values[change.item_id])
                     factors[number, change.item_id] = factor
                 if factor:

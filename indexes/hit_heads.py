@@ -62,7 +62,6 @@ class FormHeads:
         self._all = heads
         self._asked = asked
         self._highlight = highlight
-        self._as_it_came = asked.as_it_came and not highlight
         self._by_key: dict[int, bytes] = {}
         self.get = self._by_key.get
         self.ended = False
@@ -82,17 +81,13 @@ class FormHeads:
         """The beginning that `get` did not have."""
         record = self._all.stored[ordinal]
         assert record is not None, f"ordinal {ordinal} has no item"
-        content = record.record
-        if self._as_it_came and b"_" not in content:
-            part = content[:-1]
-        else:
-            part = record_part(content, self._asked, highlight=self._highlight)
+        part = record_part(record.record, self._asked, highlight=self._highlight)
         head = hit_head(part, record.images[image])
         if self.ended:
             return head
         if self._all.bytes + len(head) > self._all.bytes_max:
             self._all.clear()
-        self._by_key[ordinal << IMAGE_BITS | image] = head
+        self._by_key[head_key(ordinal, image)] = head
         self._all.bytes += len(head)
         return head
 

@@ -213,12 +213,15 @@ class Join:
             return np.zeros((0, self._settings.dimension), np.float32)
         return np.array(found, np.float32)
 
-    def source_values(self, ordinal: int, now_ms: int) -> dict[str, Sequence[Scalar]]:
-        """What can be compared of an item that has a record: its attributes, the derived ones over them."""
+    def source_values(self, ordinal: int) -> dict[str, Sequence[Scalar]]:
+        """What can be compared of an item that has a record: its attributes, the derived ones over them.
+
+        They are of the columns' time: a clock that went back by less than a step turns neither.
+        """
         item_id = self.item_ids[ordinal]
         level = self.levels.get(item_id)
         quantity = level.quantity if level else None
-        now = flags(self.records[item_id].facts, quantity, now_ms, self._settings.low_stock_at)
+        now = flags(self.records[item_id].facts, quantity, self.columns.now_ms, self._settings.low_stock_at)
         return {**self._values.of(ordinal), **derived_attributes(now)}
 
     def record_values(self, ordinal: int) -> Mapping[str, Sequence[Scalar]]:

@@ -107,7 +107,7 @@ class Pins:
                 return Obstacle("hidden", f"rule {rule.rule_id} hides it")
         if not question.request.out_of_stock and not shard.columns.in_stock[ordinal]:
             return Obstacle("sold_out", "it is out of stock")
-        values = shard.source_values(ordinal, shard.columns.now_ms)
+        values = shard.source_values(ordinal)
         if question.request.filter is not None and not matches(question.request.filter, values):
             return Obstacle("filtered", "the request's filters leave it out")
         for rule in question.rules:

@@ -128,7 +128,7 @@ class Questions:
         """What the source items say, as far as anything is asked of them."""
         by_rules = request.rules_enabled and self._rules.asks_source
         if request.same_as or (by_rules and self._rules.asks_flags):
-            return [self._shards[shard].source_values(ordinal, self._now_ms) for shard, ordinal in seeds.items]
+            return [self._shards[shard].source_values(ordinal) for shard, ordinal in seeds.items]
         return [self._shards[shard].record_values(ordinal) for shard, ordinal in seeds.items] if by_rules else []
 
     def _applicable(self, request: Request, sources: Sequence[Source]) -> tuple[Rule, ...]:

@@ -69,9 +69,9 @@ class ShardView:
         assert stored is not None, f"ordinal {ordinal} has no item"
         return stored.facts
 
-    def source_values(self, ordinal: int, now_ms: int) -> dict[str, Sequence[Scalar]]:
+    def source_values(self, ordinal: int) -> dict[str, Sequence[Scalar]]:
         """What rules and `sameAs` compare of a source item: attributes by dotted path, the derived ones over them."""
-        return self._join.source_values(ordinal, now_ms)
+        return self._join.source_values(ordinal)
 
     def record_values(self, ordinal: int) -> Mapping[str, Sequence[Scalar]]:
         """The same without the derived attributes, at a fraction of the cost; not to be changed."""

@@ -191,7 +191,7 @@ class Watches:
         if rules.asks_source:
             for shard in shards:
                 if (ordinal := shard.ordinal(watch.item_id)) is not None:
-                    sources.append(shard.source_values(ordinal, now_ms))
+                    sources.append(shard.source_values(ordinal))
         return rules.applicable(sources, watch.request.contexts, now_ms)
 
     def _mark(self, slot: int, reason: Reason) -> None:

@@ -76,14 +76,28 @@ def _text(text: str | None) -> bytes:
     return _SIZE.pack(len(content)) + content
 
 
-class _Fetch(FetchRequest_v11):
-    """Version 11 of a fetch.  Its fields are made for aiokafka's log alone: nobody else looks at them."""
+class _LaidOut:
+    """A request in one version.  Its fields are made for aiokafka's log alone: nobody else looks at them."""
 
-    RESPONSE_TYPE = QuickAnswer
-    build_request_header = _header
+    plain: type
+    """The same as aiokafka has it."""
 
     def __init__(self, asked: Any) -> None:
         self._asked = asked
+
+    def build_request_header(self, correlation_id: int, client_id: str) -> Any:
+        """What stands before it."""
+        return _header(self, correlation_id, client_id)
+
+    def __repr__(self) -> str:
+        return repr(self._asked.build(self.plain))
+
+
+class _Fetch(_LaidOut, FetchRequest_v11):
+    """Version 11 of a fetch."""
+
+    RESPONSE_TYPE = QuickAnswer
+    plain = FetchRequest_v11
 
     def encode(self) -> bytes:
         """What follows the header."""
@@ -107,17 +121,11 @@ class _Fetch(FetchRequest_v11):
         pieces += (_FETCH_END.pack(0), _text(asked._rack_id))
         return b"".join(pieces)
 
-    def __repr__(self) -> str:
-        return repr(self._asked.build(FetchRequest_v11))
 
+class _Produce(_LaidOut, ProduceRequest_v7):
+    """Version 7 of what is produced."""
 
-class _Produce(ProduceRequest_v7):
-    """Version 7 of what is produced.  Its fields are made for aiokafka's log alone: nobody else looks at them."""
-
-    build_request_header = _header
-
-    def __init__(self, asked: Any) -> None:
-        self._asked = asked
+    plain = ProduceRequest_v7
 
     def encode(self) -> bytes:
         """What follows the header."""
@@ -129,6 +137,3 @@ class _Produce(ProduceRequest_v7):
             for number, records in partitions:
                 pieces += (_PRODUCED.pack(number, len(records)), records)
         return b"".join(pieces)
-
-    def __repr__(self) -> str:
-        return repr(self._asked.build(ProduceRequest_v7))
